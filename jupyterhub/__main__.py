@@ -1,0 +1,5 @@
+"""`python -m jupyterhub` starts the Hub."""
+
+from .app import main
+
+main()
