@@ -1,0 +1,1 @@
+"""Scopes: what they are called, what they contain, and whether they cover something."""
