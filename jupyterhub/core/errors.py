@@ -26,8 +26,12 @@ HubError
 │   ├── ServerBusy  ServerRunning  ServerNotRunning
 │   ├── NamedServersDisabled  TooManyNamedServers
 │   ├── TooManyServers
-│   └── TooManyStarts
+│   ├── TooManyStarts
+│   ├── ServerStillRunning                  the last stop failed and the old server is still there
+│   └── HubShuttingDown
 ├── StartFailed  StopFailed                 a plugin or the server itself failed
+│   └── StartCancelled                      somebody asked for a stop meanwhile
+├── PluginMistake                           a plugin broke its contract
 ├── IllegalMove                             a fault of ours: not in the table of lifecycle moves
 ├── LeaseLost                               another hub process owns the server now
 ├── StoreUnavailable                        the database does not answer
@@ -49,6 +53,7 @@ __all__ = [
     "GroupExists",
     "GroupNotFound",
     "HubError",
+    "HubShuttingDown",
     "IllegalMove",
     "InvalidDefinition",
     "InvalidName",
@@ -60,6 +65,7 @@ __all__ = [
     "NotFound",
     "NotIdentified",
     "PermissionMissing",
+    "PluginMistake",
     "ProxyUnavailable",
     "ResourceHidden",
     "RoleNotFound",
@@ -71,10 +77,12 @@ __all__ = [
     "ServerNotFound",
     "ServerNotRunning",
     "ServerRunning",
+    "ServerStillRunning",
     "ServiceExists",
     "ServiceNotFound",
     "ShareCodeNotFound",
     "ShareNotFound",
+    "StartCancelled",
     "StartFailed",
     "StopFailed",
     "StoreUnavailable",
@@ -446,6 +454,24 @@ class TooManyStarts(Unsuitable):
         super().__init__(message)
 
 
+class ServerStillRunning(Unsuitable):
+    """The previous server could not be stopped and is still running."""
+
+    reason = "server-still-running"
+
+    def __init__(self, user: str = "", server: str = "") -> None:
+        self.user = user
+        self.server = server
+        what = describe_server(user, server) if user else "The server"
+        super().__init__(f"{what} could not be stopped last time and is still running; ask an administrator to end it")
+
+
+class HubShuttingDown(Unsuitable):
+    """The hub is shutting down; please try again in a moment."""
+
+    reason = "hub-shutting-down"
+
+
 # -- failures ------------------------------------------------------------------------------------------------
 
 
@@ -457,6 +483,23 @@ class StartFailed(HubError):
     def __init__(self, failure: Failure | None = None, message: str = "") -> None:
         self.failure = failure
         super().__init__(message or (failure.message if failure else ""))
+
+
+class StartCancelled(StartFailed):
+    """The start was cancelled."""
+
+    reason = "start-cancelled"
+
+
+class PluginMistake(HubError):
+    """A plugin did not keep to its contract."""
+
+    reason = "plugin-mistake"
+
+    def __init__(self, plugin: str = "", what: str = "") -> None:
+        self.plugin = plugin
+        self.what = what
+        super().__init__(f"Mistake of {plugin}: {what}" if plugin else "")
 
 
 class StopFailed(HubError):

@@ -153,7 +153,7 @@ class Failure:
     """Why a server is stopped although somebody wanted it to run.
 
     `status` is a hint for whoever has to answer a request; `at` is an aware time; `next_step` says what the
-    reader can do; `phase` is the name of the step that failed.
+    reader can do; `phase` is the name of the step that failed; `detail` is the text of the exception.
     """
 
     cause: str
@@ -163,11 +163,12 @@ class Failure:
     at: datetime | None = None
     status: int = 500
     next_step: str = ""
+    detail: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values; empty members are left out."""
         found: dict[str, Any] = {"cause": self.cause, "message": self.message, "status": self.status}
-        for name in ("html_message", "phase", "next_step"):
+        for name in ("html_message", "phase", "next_step", "detail"):
             if value := getattr(self, name):
                 found[name] = value
         if self.at is not None:
@@ -187,6 +188,7 @@ class Failure:
             at=datetime.fromisoformat(at.replace("Z", "+00:00")) if isinstance(at, str) and at else None,
             status=int(stored.get("status", 500)),
             next_step=str(stored.get("next_step", "")),
+            detail=str(stored.get("detail", "")),
         )
 
 
