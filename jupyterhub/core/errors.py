@@ -463,7 +463,9 @@ class ServerStillRunning(Unsuitable):
         self.user = user
         self.server = server
         what = describe_server(user, server) if user else "The server"
-        super().__init__(f"{what} could not be stopped last time and is still running; ask an administrator to end it")
+        super().__init__(
+            f"{what} could not be stopped last time and is still running; ask an administrator to end it"
+        )
 
 
 class HubShuttingDown(Unsuitable):

@@ -233,8 +233,8 @@ def define_custom_scopes(scopes: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for name, given in scopes.items():
         if not isinstance(name, str) or not _CUSTOM_NAME.fullmatch(name):
             raise InvalidDefinition(
-                f"Custom scope {name!r}: a name is 'custom:' and at least three of a-z, 0-9, '-', '_', ':', '*'; "
-                "the first a letter or digit, the last a letter, digit, '_' or '*'"
+                f"Custom scope {name!r}: a name is 'custom:' and at least three of a-z, 0-9, '-', '_', ':' "
+                "and '*'; the first a letter or digit, the last a letter, digit, '_' or '*'"
             )
         if not isinstance(given, Mapping) or "description" not in given:
             raise InvalidDefinition(f"Custom scope {name!r} needs a 'description'")

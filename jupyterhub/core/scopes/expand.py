@@ -231,12 +231,12 @@ def resolve_requested(
     have = expand(held, owner, client, drop_unknown=True).scopes
     already = expand(granted, owner, client, drop_unknown=True).scopes.expanded
     for scope in sorted(rest):
-        wanted = ScopeSet.parse(expand_scopes([scope], owner, client).expanded - already)
+        wanted = expand_scopes([scope], owner, client)
         common = wanted.intersect(have, groups_of)
         if wanted and common == wanted:
             granted.add(scope)
         else:
-            granted |= common.expanded
+            granted |= common.expanded - already
             refused.add(scope)
     return Resolution(frozenset(granted), frozenset(refused))
 
