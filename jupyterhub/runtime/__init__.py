@@ -1,0 +1,1 @@
+"""Use cases of a running Hub: the only layer that waits on plugins."""

@@ -1,0 +1,47 @@
+"""Install what the tests need beside Python, where that is possible, and say what is missing. Used by `make test`.
+
+On Debian as root the packages are installed; elsewhere the tests that need them are listed as skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+#: What must be there, the Debian package that brings it, and what is not tested without it.
+ENGINES = [
+    ("chromium", "chromium", "the pages in a real browser"),
+    ("/usr/lib/postgresql", "postgresql", "the store on PostgreSQL"),
+    ("node", "nodejs", "the proxy contract on the Node program"),
+    ("npm", "npm", "the proxy contract on the Node program"),
+]
+
+
+def present(what: str) -> bool:
+    return Path(what).exists() if what.startswith("/") else shutil.which(what) is not None
+
+
+def main() -> int:
+    missing = [(what, package, why) for what, package, why in ENGINES if not present(what)]
+    if not missing:
+        return 0
+    apt = shutil.which("apt-get")
+    if apt and hasattr(os, "geteuid") and os.geteuid() == 0:
+        packages = sorted({package for _, package, _ in missing})
+        print("Installing", ", ".join(packages), "...", flush=True)
+        environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+        for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *packages]):
+            done = subprocess.run([apt, *command], env=environment, capture_output=True, text=True)
+            if done.returncode:
+                print(done.stdout[-2000:], done.stderr[-2000:], file=sys.stderr)
+        missing = [(what, package, why) for what, package, why in ENGINES if not present(what)]
+    for what, package, why in missing:
+        print(f"Not tested here: {why} ({what} is missing; Debian's package is called {package})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
