@@ -11,13 +11,13 @@ import json
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from . import orm
 from .core import lifecycle
 from .core.clock import utcnow
 from .core.errors import ServerNotFound
-from .core.urls import url_escape_path, url_path_join
+from .core.names import server_client_id
+from .core.urls import server_path, subdomain_hook_idna, url_escape_path, url_path_join
 from .spawning.record import SpawnerRecord
 from .store import runs
 from .store import users as user_store
@@ -201,18 +201,15 @@ class User:
 
     @property
     def dns_safe_name(self) -> str:
-        from .core.urls import dns_label
-
-        return dns_label(self.name)
+        """The name as a label of a host name (config §12)."""
+        return subdomain_hook_idna(self.name, "x", "user").removesuffix(".x")
 
     @property
     def domain(self) -> str:
         """Host name of this user's servers, when each user has a domain of their own."""
         hook = self.settings.get("subdomain_hook")
         domain = str(self.settings.get("domain", ""))
-        if callable(hook):
-            return str(hook(self.name, domain, "user"))
-        return f"{self.dns_safe_name}.{domain}"
+        return str((hook if callable(hook) else subdomain_hook_idna)(self.name, domain, "user"))
 
     @property
     def host(self) -> str:
@@ -251,7 +248,7 @@ class User:
 
     def server_path(self, server_name: str = "") -> str:
         """Path of one server, with slashes on both ends."""
-        return url_path_join(self.base_url, url_escape_path(server_name), "/") if server_name else self.base_url
+        return server_path(str(self.settings.get("base_url", "/")), self.name, server_name)
 
     def server_url(self, server_name: str = "") -> str:
         """Where a browser finds one server."""
@@ -355,16 +352,13 @@ class User:
         """
         settings = self.settings
         spawner_class = spawner_class or self.spawner_class
-        client_id = f"jupyterhub-user-{quote(self.name, safe='')}"
-        if server_name:
-            client_id += f"-{quote(server_name, safe='')}"
         arguments: dict[str, Any] = {
             "user": self,
             "hub": settings.get("hub"),
             "authenticator": self.authenticator,
             "config": settings.get("config"),
             "proxy_spec": url_path_join(self.proxy_spec, url_escape_path(server_name), "/"),
-            "oauth_client_id": client_id,
+            "oauth_client_id": server_client_id(self.name, server_name),
             "cookie_options": settings.get("cookie_options") or {},
             "cookie_host_prefix_enabled": bool(settings.get("cookie_host_prefix_enabled", False)),
             "trusted_alt_names": settings.get("trusted_alt_names") or [],

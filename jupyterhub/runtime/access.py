@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..core.clock import is_expired, utcnow
 from ..core.decisions import Decision
 from ..core.scopes.algebra import FilterSet, Resource, ScopeSet, decide_access
 from ..core.scopes.expand import ClientRef, OwnerRef, expand, token_scopes
@@ -229,9 +230,7 @@ class Access:
 def _expired(caller: Caller | None) -> bool:
     if caller is None or caller.token is None or caller.token.expires_at is None:
         return False
-    from ..core.clock import is_expired
-
-    return is_expired(caller.token.expires_at)
+    return is_expired(caller.token.expires_at, utcnow())
 
 
 def _asks_groups(held: ScopeSet, names: Iterable[str]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import InvalidName, ServerBusy, UserExists, UserNotFound
+from ..core.errors import ServerBusy, UserExists, UserNotFound
 from ..core.names import check_user_name
 from ..metrics import TOTAL_USERS
 from ..store import grants as grant_store
@@ -77,9 +77,7 @@ class Directory:
         UserExists.
         """
         context = self._context
-        decision = check_user_name(name)
-        if not decision:
-            raise InvalidName(name, decision.reason)
+        check_user_name(name)
         if await self.find(name) is not None:
             raise UserExists(name)
         record = await context.database.run(user_store.create, name, admin=admin, default_roles=roles)
@@ -104,9 +102,7 @@ class Directory:
     async def rename(self, user: User, new_name: str) -> None:
         """Give a user another name. Raises InvalidName, UserExists, or ServerBusy while a server is active."""
         context = self._context
-        decision = check_user_name(new_name)
-        if not decision:
-            raise InvalidName(new_name, decision.reason)
+        check_user_name(new_name)
         if new_name == user.name:
             return
         if await self.find(new_name) is not None:
@@ -157,3 +153,7 @@ class Directory:
     async def roles_to_scopes(self, role_names: list[str]) -> list[str]:
         """Return the raw scopes of several roles together. Raises RoleNotFound."""
         return await self._context.database.read(grant_store.scopes_of_roles, list(role_names))
+
+    async def raw_scopes(self, user: User) -> list[str]:
+        """Return the raw scopes of the user's roles, those of its groups included."""
+        return await self._context.database.read(grant_store.raw_scopes_of_user, user.id)

@@ -14,12 +14,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ..aio import maybe_future
-from ..core import roles as role_rules
 from ..core import secrets
 from ..core.clock import utcnow
 from ..core.errors import PluginMistake, ServerStillRunning
 from ..core.scopes import expand
-from ..core.urls import url_path_join
+from ..core.urls import url_escape_path, url_path_join
 from ..net import ServerAnswer, wait_for_answer
 from ..spawning.results import interpret_start_result
 from ..store import runs
@@ -187,7 +186,7 @@ async def _issue_secrets(launch: Launch) -> None:
         launch.spawner_id,
         launch.fence,
         token=token,
-        requested_scopes=requested,
+        scopes=requested,
         note=f"Server at {user.base_url}{spawner_path(spawner.name)}",
         client_id=spawner.oauth_client_id,
         client_description=f"Server at {user.base_url}{spawner_path(spawner.name)}",
@@ -204,20 +203,29 @@ async def _issue_secrets(launch: Launch) -> None:
 
 def spawner_path(server_name: str) -> str:
     """Return the last path segment of a server's address, with its slash, or nothing for the default server."""
-    from ..core.urls import url_escape_path
-
     return f"{url_escape_path(server_name)}/" if server_name else ""
 
 
 async def resolve_token_scopes(launch: Launch) -> list[str]:
-    """Return the raw scopes asked for the server's own token (rbac §8.4, steps 1 to 3)."""
-    spawner = launch.spawner
+    """Return the raw scopes for the server's own token: what is asked for, as far as its owner holds it (rbac §8.4)."""
+    spawner, context = launch.spawner, launch.context
     requested: Any = spawner.server_token_scopes
     if callable(requested):
         requested = await launch.plugin("server_token_scopes", lambda: spawner.server_token_scopes(spawner))
     if not requested:
-        requested = await launch.context.directory.role_scopes("server")
-    return expand.complete_server_token_scopes(requested, launch.user.name, spawner.name)
+        requested = await context.directory.role_scopes("server")
+    held = await context.directory.raw_scopes(launch.user)
+    groups = launch.user.group_names
+    resolution = expand.server_token_scopes(
+        requested, held, launch.user.name, spawner.name,
+        groups_of=lambda name: groups if name == launch.user.name else (),
+    )
+    if resolution.refused:
+        context.log.warning(
+            "The token of server %s goes without scopes that %s does not hold: %s",
+            launch.log_name, launch.user.name, ", ".join(sorted(resolution.refused)),
+        )
+    return sorted(resolution.granted)
 
 
 async def resolve_client_scopes(launch: Launch) -> list[str]:
@@ -456,4 +464,4 @@ async def check_still_running(launch: Launch) -> None:
         raise ServerStillRunning(launch.user.name, spawner.name)
 
 
-__all__ = ["ALL_STEPS", "PHASE_OF_STEP", "STEPS", "Launch", "Phase", "call_plugin", "check_still_running", "role_rules"]
+__all__ = ["ALL_STEPS", "PHASE_OF_STEP", "STEPS", "Launch", "Phase", "call_plugin", "check_still_running"]

@@ -25,6 +25,7 @@ from ..core.errors import (
     ServerBusy,
     ServerNotFound,
     ServerNotRunning,
+    ServerRunning,
     StartCancelled,
     StartFailed,
     TooManyServers,
@@ -145,7 +146,7 @@ class ServerManager:
         self._context = context
         self._handles: dict[int, Handle] = {}
         self._counts: Counter[State] = Counter()
-        self._errors_in_a_row = 0
+        self._failures = admission.FailureCount()
         #: Called with a sentence when `consecutive_failure_limit` starts in a row have failed.
         self.on_failure_limit: Callable[[str], None] | None = None
 
@@ -272,7 +273,7 @@ class ServerManager:
     ) -> Start:
         """Admit a start and begin it. Returns at once; the work goes on in a task of the manager.
 
-        Raises ServerBusy (pending or already running), AuthenticationStale, TooManyStarts, TooManyServers,
+        Raises ServerBusy, ServerRunning, AuthenticationStale, TooManyStarts, TooManyServers,
         HubShuttingDown or ServerNotFound.
         """
         context = self._context
@@ -282,6 +283,8 @@ class ServerManager:
         handle = self._handle(user, server_name)
         if lifecycle.is_active(handle.state):
             pending = lifecycle.pending(handle.state)
+            if pending is None:
+                raise ServerRunning(user.name, server_name)
             if pending == "spawn":
                 context.reporting.start_refused(handle.log_name, "already-pending", "it is starting already")
             raise ServerBusy(user.name, server_name, pending=pending)
@@ -323,20 +326,21 @@ class ServerManager:
         if context.authenticator.refresh_pre_spawn:
             fresh = await context.logins.refresh(handle.user, handler, force=True)
             if fresh is None:
-                raise AuthenticationStale(handle.user.name)
+                raise AuthenticationStale()
+        # This server has been claimed already and must not count against itself.
         decision = admission.decide_start(
-            pending_starts=self.count_pending_starts() - 1,
-            active_servers=self.count_active() - 1,
-            concurrent_spawn_limit=context.concurrent_spawn_limit,
-            active_server_limit=context.active_server_limit,
-            retry_range=context.spawn_throttle_retry_range,
+            admission.Limits(
+                context.concurrent_spawn_limit, context.active_server_limit, context.spawn_throttle_retry_range
+            ),
+            admission.Load(self.count_pending_starts() - 1, self.count_active() - 1),
         )
         if decision:
             return
-        context.reporting.start_refused(handle.log_name, decision.reason, decision.sentence)
         if decision.retry_after is not None:
-            raise TooManyStarts(decision.sentence, retry_after=decision.retry_after)
-        raise TooManyServers(decision.sentence)
+            context.reporting.start_refused(handle.log_name, "throttled", decision.reason)
+            raise TooManyStarts(decision.reason, retry_after=decision.retry_after)
+        context.reporting.start_refused(handle.log_name, "too-many-users", decision.reason)
+        raise TooManyServers(decision.reason, limit=context.active_server_limit)
 
     async def _run_start(
         self, handle: Handle, launch: Launch, steps: Sequence[Step[Launch]] = STEPS
@@ -368,7 +372,7 @@ class ServerManager:
             if not began_undo:
                 launch.board.close()
         handle.record.failure = None
-        self._errors_in_a_row = 0
+        self._failures = self._failures.after_success()
         self._context.reporting.ready(handle.log_name, launch.user.name, handle.name)
         launch.spawner.add_poll_callback(self._found_gone, handle)
         if not done.done():
@@ -486,13 +490,13 @@ class ServerManager:
         )
         if is_policy or is_refusal:
             return
-        self._errors_in_a_row += 1
         limit = int(launch.spawner.consecutive_failure_limit or 0)
-        if self._errors_in_a_row > 1:
-            self._context.log.warning("%i starts in a row have failed", self._errors_in_a_row)
-        if limit and self._errors_in_a_row >= limit and self.on_failure_limit is not None:
+        self._failures = admission.FailureCount(limit, self._failures.in_a_row).after_failure()
+        if self._failures.should_warn:
+            self._context.log.warning("%i starts in a row have failed", self._failures.in_a_row)
+        if self._failures.should_exit and self.on_failure_limit is not None:
             self.on_failure_limit(
-                f"{self._errors_in_a_row} starts in a row have failed, the limit is "
+                f"{self._failures.in_a_row} starts in a row have failed, the limit is "
                 f"{type(launch.spawner).__name__}.consecutive_failure_limit = {limit}"
             )
 
@@ -517,7 +521,7 @@ class ServerManager:
         if handler is not None and context.authenticator.refresh_pre_stop:
             fresh = await context.logins.refresh(user, handler, force=True)
             if fresh is None and (requested_by is None or requested_by.name == user.name):
-                raise AuthenticationStale(user.name)
+                raise AuthenticationStale()
         if remove:
             handle.remove_when_stopped = True
         state = handle.state
