@@ -6,7 +6,7 @@ limits, throttling, when to try again, failures in a row (config §10, rest-api 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -17,8 +17,7 @@ from .names import check_display_name, check_server_name
 
 __all__ = [
     "FailureCount",
-    "Limits",
-    "Load",
+    "RETRY_RANGE",
     "check_new_server",
     "counts_as_failure",
     "decide_start",
@@ -26,52 +25,44 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The settings that decide; 0 switches a limit off. `retry_range` is in seconds."""
-
-    concurrent_spawn_limit: int = 100
-    active_server_limit: int = 0
-    retry_range: tuple[int, int] = (30, 60)
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What goes on now. Servers in motion count as active."""
-
-    pending_starts: int = 0
-    active_servers: int = 0
+RETRY_RANGE: Final = (30, 60)
+"""Seconds after which a refused start may be tried again, from and to."""
 
 
 def decide_start(
-    limits: Limits,
-    load: Load,
-    state: State = State.STOPPED,
     *,
+    pending_starts: int,
+    active_servers: int,
+    concurrent_spawn_limit: int = 100,
+    active_server_limit: int = 0,
+    retry_range: Sequence[float] = RETRY_RANGE,
+    state: State = State.STOPPED,
     draw: Callable[[int, int], int] = random.randint,
 ) -> Decision:
-    """Whether a server that is in `state` may start now.
+    """Whether one more server, which is in `state`, may start now. A limit of 0 is none.
 
-    Causes of a refusal, in the order they are looked for: ``server-busy``, ``server-running``,
-    ``too-many-starts`` (with `retry_after`, drawn so that those refused together do not come back together)
-    and ``too-many-servers`` (without: nobody knows when a server will stop).
+    `pending_starts` and `active_servers` count the others; servers in motion are active. Causes of a refusal,
+    in the order they are looked for: ``server-busy``, ``server-running``, ``too-many-starts`` (with
+    `retry_after`, drawn so that those refused together do not come back together) and ``too-many-servers``
+    (without: nobody knows when a server will stop).
     """
     busy = pending(state)
     if busy is not None:
         return no("server-busy", f"The server is pending {busy}")
     if state is State.READY:
         return no("server-running", "The server is already running")
-    if 0 < limits.concurrent_spawn_limit <= load.pending_starts:
-        seconds = draw(*limits.retry_range)
+    if 0 < concurrent_spawn_limit <= pending_starts:
+        shortest, longest = (int(each) for each in retry_range)
+        seconds = draw(shortest, max(shortest, longest))
         return no(
             "too-many-starts",
             f"Many servers are starting at the moment. Please try again in about {rounded_delay(seconds)}",
             retry_after=seconds,
         )
-    if 0 < limits.active_server_limit <= load.active_servers:
+    if 0 < active_server_limit <= active_servers:
         return no(
             "too-many-servers",
-            f"All {limits.active_server_limit} places for servers are taken. "
+            f"All {active_server_limit} places for servers are taken. "
             "Please try again when somebody has stopped theirs",
         )
     return YES

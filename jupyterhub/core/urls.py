@@ -12,6 +12,7 @@ __all__ = [
     "PathNotes",
     "SubdomainHook",
     "bind_url_with",
+    "dns_label",
     "fmt_ip_url",
     "hub_route_spec",
     "join_spec",
@@ -163,11 +164,12 @@ def subdomain_hook_idna(name: str, domain: str, kind: str) -> str:
 
     the name itself, its IDNA form, or a stub with a hash, as one label (config §12).
     """
-    label = _idna_label(name)
+    label = dns_label(name)
     return f"{label}.{domain}" if kind == "user" else f"{label}--{kind}.{domain}"
 
 
-def _idna_label(name: str) -> str:
+def dns_label(name: str) -> str:
+    """One DNS label for a name: itself, its IDNA 2008 form, or a readable stub with a hash."""
     # "--" separates the name from a kind or a hash, so a name of its own with "--" could pass for another.
     if "--" in name:
         return _stub_label(name)

@@ -9,7 +9,7 @@ from typing import Final
 from ..errors import ScopeNotFound, ScopesNotHeld
 from .algebra import Membership, ScopeSet
 from .catalogue import SELF_SCOPES, names_below
-from .grammar import Scope, check_scopes_exist, split_scope
+from .grammar import check_scopes_exist, split_scope
 
 __all__ = [
     "ClientRef",
@@ -18,6 +18,7 @@ __all__ = [
     "Resolution",
     "access_scopes",
     "check_requestable",
+    "complete_server_token_scopes",
     "expand",
     "expand_scope",
     "expand_scopes",
@@ -244,6 +245,19 @@ def resolve_requested(
 ACTIVITY_SCOPES: Final = frozenset({"users:activity!user", "users:activity", "inherit"})
 
 
+def complete_server_token_scopes(wanted: Iterable[str], user: str, server: str) -> list[str]:
+    """Raw scopes to ask for with a server's own token, sorted: ``!server`` filters completed with its name,
+    and reporting activity added when nothing wanted allows it (rbac §8.4, steps 1 to 3).
+    """
+    completed = set()
+    for text in wanted:
+        name, filter_text = split_scope(text)
+        completed.add(f"{name}!server={user}/{server}" if filter_text == "server" else text)
+    if not completed & ACTIVITY_SCOPES:
+        completed.add("users:activity!user")
+    return sorted(completed)
+
+
 def server_token_scopes(
     wanted: Iterable[str],
     held: Iterable[str],
@@ -254,16 +268,9 @@ def server_token_scopes(
     """Raw scopes for the API token of a user's server (rbac §8.4).
 
     `wanted` are the spawner's `server_token_scopes` or those of the role `server`; `held` the raw scopes of
-    the user's roles. Reporting activity is added when nothing wanted allows it.
+    the user's roles.
     """
-    completed: set[str] = set()
-    for text in wanted:
-        scope = Scope.parse(text)
-        if scope.kind == "server" and scope.value is None:
-            text = f"{scope.name}!server={user}/{server}"
-        completed.add(text)
-    if not completed & ACTIVITY_SCOPES:
-        completed.add("users:activity!user")
+    completed = complete_server_token_scopes(wanted, user, server)
     return resolve_requested(
         completed, frozenset(held) | {"inherit"}, OwnerRef.user(user), groups_of=groups_of
     )
