@@ -241,7 +241,7 @@ def _timed_out(given: _Evidence) -> Verdict | None:
         return Verdict(
             "port-never-opened",
             f"The server was started but did not answer{within}.",
-            f"Try again; if starting takes long here, the administrator can raise {given.plugin}.http_timeout.",
+            f"Try again; where starting takes long, the administrator can raise {given.plugin}.http_timeout.",
         )
     if given.phase == "routing":
         return Verdict("route-timeout", "The proxy did not take the server's route in time.", _RETRY)
@@ -250,7 +250,7 @@ def _timed_out(given: _Evidence) -> Verdict | None:
     return Verdict(
         "start-timeout",
         f"The server did not start{_seconds(given.start_timeout)}.",
-        f"Try again; if starting takes long here, the administrator can raise {given.plugin}.start_timeout.",
+        f"Try again; where starting takes long, the administrator can raise {given.plugin}.start_timeout.",
     )
 
 

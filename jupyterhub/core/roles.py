@@ -78,7 +78,7 @@ def check_role_name(name: object) -> str:
     if not isinstance(name, str) or not _ROLE_NAME.fullmatch(name):
         raise InvalidName(
             str(name),
-            "use 3 to 255 of a-z, 0-9, '-', '_', '~' and '.'; begin with a letter, end with a letter or digit",
+            "use 3 to 255 of a-z, 0-9, '-', '_', '~', '.'; begin with a letter, end with a letter or digit",
             kind="role",
         )
     return name
@@ -145,7 +145,7 @@ def _names(role: str, kind: str, given: Any) -> tuple[str, ...] | None:
 def _check_admin_unchanged(description: str | None, scopes: tuple[str, ...] | None) -> None:
     text, built_in = _DEFAULTS["admin"]
     if scopes is not None and set(scopes) != set(built_in):
-        raise InvalidDefinition("The scopes of the role 'admin' cannot be changed; define another role instead")
+        raise InvalidDefinition("The scopes of the role 'admin' are fixed; define another role instead")
     if description is not None and description != text:
         raise InvalidDefinition("The description of the role 'admin' cannot be changed")
 
@@ -204,9 +204,7 @@ def plan_roles(
             wanted[name] = StoredRole(name, definition.description or "", definition.scopes or ())
     present = {role.name: role for role in stored}
     create = tuple(role for name, role in wanted.items() if name not in present)
-    update = tuple(
-        role for name, role in wanted.items() if name in present and _changed(role, present[name])
-    )
+    update = tuple(role for name, role in wanted.items() if name in present and _changed(role, present[name]))
     delete = tuple(name for name, role in present.items() if name not in wanted and not role.managed)
     return RolePlan(create, update, delete, tuple(definitions.values()), tuple(warnings))
 
@@ -217,11 +215,9 @@ def _merged_over_default(
     scopes = default.scopes if definition.scopes is None else definition.scopes
     if definition.name == "user" and definition.scopes is not None:
         if extra_user_scopes:
-            warnings.append("extra_user_scopes has no effect, because the role 'user' is configured with
-            scopes")
+            warnings.append("extra_user_scopes is ignored, because the role 'user' is configured with scopes")
         if "self" not in definition.scopes:
-            warnings.append("The role 'user' lacks the scope 'self', so users cannot manage what is their
-            own")
+            warnings.append("The role 'user' lacks the scope 'self': users cannot manage what is their own")
     description = default.description if definition.description is None else definition.description
     return StoredRole(definition.name, description, scopes)
 
@@ -254,6 +250,4 @@ def membership_change(
             return MembershipChange()
         given = ()
     wanted, there = set(given), set(present)
-    return MembershipChange(
-        tuple(name for name in given if name not in there), tuple(sorted(there - wanted))
-    )
+    return MembershipChange(tuple(name for name in given if name not in there), tuple(sorted(there - wanted)))
