@@ -32,7 +32,7 @@ def test_order_of_an_intersection_does_not_matter(a: ScopeSet, b: ScopeSet, know
 
 @given(scope_sets, memberships)
 def test_a_set_intersected_with_itself_is_itself(a: ScopeSet, known: object) -> None:
-    """Without the servers and members that a wider filter of the same set names as well, which stay too."""
+    """Also when a wider filter of the same set reaches what a narrower one names."""
     assert a.intersect(a, known) == a  # type: ignore[arg-type]
 
 

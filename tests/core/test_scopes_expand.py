@@ -183,7 +183,7 @@ ACCESS = "access:services!service=dash"
 def test_requests_are_resolved_against_what_is_held(
     requested: list[str], held: list[str], granted: list[str] | None, refused: list[str]
 ) -> None:
-    found = resolve_requested(requested, held, ALICE, SERVICE_CLIENT.__class__("hub"))
+    found = resolve_requested(requested, held, ALICE, ClientRef("hub"))
     assert found.refused == set(refused)
     if granted is not None:
         assert found.granted == set(granted)
