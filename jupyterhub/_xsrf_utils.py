@@ -1,4 +1,4 @@
-"""XSRF tokens under the names that other projects import (plugins §11). The code is in `jupyterhub.web.xsrf`."""
+"""XSRF tokens under the names that other projects import (plugins §11); see `jupyterhub.web.xsrf`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Tokens against cross-site request forgery, for the Hub and for what runs beside a user's notebook (web §8).
 
-A token is a signed *XSRF id*; the id names the browser session and who is logged in, so a token from before a
-log-in, of another person or of another application is worth nothing. The browser keeps the token in the cookie
-`_xsrf`, which scripts may read, and sends it back as an argument or a header.
+A token is a signed *XSRF id*; the id names the browser session and who is logged in, so a token from before
+a log-in, of another person or of another application is worth nothing. The browser keeps the token in the
+cookie `_xsrf`, which scripts may read, and sends it back as an argument or a header.
 
 Handlers say what their id is in the attribute `_xsrf_token_id`; everything else is here.
 """
@@ -63,7 +63,10 @@ class ProtectedHandler(Protocol):
 
 
 def _networks() -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    """The networks whose addresses count as one, from JUPYTERHUB_XSRF_ANONYMOUS_IP_CIDRS; bad entries are told."""
+    """The networks whose addresses count as one, from JUPYTERHUB_XSRF_ANONYMOUS_IP_CIDRS.
+
+    Entries that are no networks are logged and left out.
+    """
     networks = []
     for text in os.environ.get("JUPYTERHUB_XSRF_ANONYMOUS_IP_CIDRS", "").split(";"):
         if text.strip():
@@ -104,7 +107,7 @@ def anonymous_id(request: HTTPServerRequest) -> str:
 
 
 def hub_xsrf_id(request: HTTPServerRequest, session_id: str, cookie_id: str = "") -> str:
-    """Return the id for a page of the Hub: of the user with this cookie id, or of an anonymous visitor (web §8)."""
+    """Return the id for a page of the Hub: of the user with this cookie id, or of a visitor (web §8)."""
     if cookie_id:
         return f"{session_id}:{cookie_id}"
     return f"{session_id or None}:{anonymous_id(request)}"
@@ -114,15 +117,15 @@ def hub_xsrf_id(request: HTTPServerRequest, session_id: str, cookie_id: str = ""
 
 
 def is_top_level_load(request: HTTPServerRequest) -> bool:
-    """Return whether the browser opens a page (or does not say what it does): only then a cookie is handed out."""
+    """Return whether the browser opens a page, or does not say; a cookie is handed out only then."""
     return request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
 
 
 def needs_check(handler: ProtectedHandler) -> bool:
     """Return whether a request with a cookie has to prove where it comes from (rest-api §1.6).
 
-    Not: WebSockets, whose origin is checked elsewhere; reading by opening a page; and reading without CORS from
-    the very same origin. `no-cors` alone says nothing about the origin and is not enough.
+    Not: WebSockets, whose origin is checked elsewhere; reading by opening a page; and reading without CORS
+    from the very same origin. `no-cors` alone says nothing about the origin and is not enough.
     """
     request = handler.request
     mode = request.headers.get("Sec-Fetch-Mode") or "unspecified"
@@ -167,8 +170,8 @@ def _read_token(handler: ProtectedHandler, token: str | bytes) -> bytes | None:
 def read_token_cookie(handler: ProtectedHandler) -> tuple[bytes, bytes] | tuple[None, None]:
     """Return (token, id) of the first `_xsrf` cookie with a good signature, or (None, None).
 
-    A browser sends several when cookies for different paths match, also one that somebody else planted; Python's
-    parser would show only one of them, so the header is read here.
+    A browser sends several when cookies for different paths match, also one that somebody else planted;
+    Python's parser would show only one of them, so the header is read here.
     """
     for header in handler.request.headers.get_list("Cookie"):
         for pair in re.split(r";\s*", header):
@@ -191,9 +194,9 @@ def set_xsrf_cookie(
 ) -> bytes:
     """Give the browser a token and return it.
 
-    `xsrf_token` sends an existing one again, with a new lifetime. `authenticated` decides about that lifetime: the
-    browser's session, or an hour for a visitor; by default it is whether the handler knows a current user.
-    Attributes come from the setting `xsrf_cookie_kwargs`, the path is always `cookie_path`.
+    `xsrf_token` sends an existing one again, with a new lifetime. `authenticated` decides about that
+    lifetime: the browser's session, or an hour for a visitor; by default it is whether the handler has a
+    current user. Attributes come from the setting `xsrf_cookie_kwargs`, the path is always `cookie_path`.
     """
     token = _create_token(handler, xsrf_id) if xsrf_token is None else _as_bytes(xsrf_token)
     if authenticated is None:
@@ -218,11 +221,13 @@ def _remember(handler: ProtectedHandler, xsrf_id: str | bytes, token: bytes) -> 
     handler._hub_xsrf = (_as_bytes(xsrf_id), token)  # type: ignore[attr-defined]
 
 
-def get_xsrf_token(handler: ProtectedHandler, cookie_path: str = "") -> bytes:
-    """Return the token that forms and scripts of this answer have to send, and see to it that the cookie is right.
+def get_xsrf_token(
+    handler: ProtectedHandler, cookie_path: str = "", *, authenticated: bool | None = None
+) -> bytes:
+    """Return the token that forms and scripts of this answer have to send; make the cookie match it.
 
-    The browser's own token is kept as long as it fits the present id. A new one is only handed out when a page is
-    opened, as a script's request must not change what other tabs hold (web §8).
+    The browser's own token is kept as long as it fits the present id. A new one is only handed out when a
+    page is opened, as a script's request must not change what other tabs hold (web §8).
     """
     expected = _as_bytes(handler._xsrf_token_id)
     remembered = getattr(handler, "_hub_xsrf", None)
@@ -234,7 +239,7 @@ def get_xsrf_token(handler: ProtectedHandler, cookie_path: str = "") -> bytes:
         _remember(handler, expected, cookie_token)
         return cookie_token
     if is_top_level_load(handler.request):
-        return set_xsrf_cookie(handler, expected, cookie_path=cookie_path)
+        return set_xsrf_cookie(handler, expected, cookie_path=cookie_path, authenticated=authenticated)
     token = _create_token(handler, expected)
     _remember(handler, expected, token)
     return token
@@ -243,9 +248,10 @@ def get_xsrf_token(handler: ProtectedHandler, cookie_path: str = "") -> bytes:
 def check_xsrf_cookie(handler: ProtectedHandler) -> None:
     """Refuse a request that may come from another site: HTTPError 403 (rest-api §1.6).
 
-    Callers leave out requests that identify themselves by a token in a header. Two things are needed: a cookie for
-    the present id, which shows that this browser was given a token, and a token from the page. A page that was
-    opened before the cookie was renewed for the same person holds an older token with the same id; that is as good.
+    Callers leave out requests that identify themselves by a token in a header. Two things are needed: a
+    cookie for the present id, which shows that this browser was given a token, and a token from the page. A
+    page that was opened before the cookie was renewed for the same person holds an older token with the
+    same id; that is as good.
     """
     if not needs_check(handler):
         return
@@ -262,12 +268,16 @@ def check_xsrf_cookie(handler: ProtectedHandler) -> None:
     fits = token is not None and cookie_id is not None and hmac.compare_digest(cookie_id, expected)
     if not fits or token is None:
         raise HTTPError(
-            403, "The XSRF cookie does not match the session of this %s request: reload the page", request.method
+            403,
+            "The _xsrf cookie does not match the session of this %s request: reload the page",
+            request.method,
         )
     if hmac.compare_digest(_as_bytes(given), token):
         return
     given_id = _read_token(handler, given)
     if given_id is None or not hmac.compare_digest(given_id, expected):
         raise HTTPError(
-            403, "The XSRF token does not match the cookie for this %s request: reload the page", request.method
+            403,
+            "The _xsrf argument does not match the cookie of this %s request: reload the page",
+            request.method,
         )
