@@ -13,7 +13,7 @@ from jupyterhub.core.urls import subdomain_hook_idna, subdomain_hook_legacy, url
     [
         ([], ""), (["/"], "/"), (["/", "/"], "/"), (["a"], "a"), (["", "a"], "a"), (["/a/", "/b", "", "c/"], "/a/b/c/"),
         (["a", ""], "a"), (["a/", ""], "a/"), (["http://x/", "y"], "http://x/y"), (["/", "a", "/"], "/a/"),
-        (["a//b", "c"], "a//b/c"), (["/hub/", "/"], "/hub/"), (["", ""], ""),
+        (["a//b", "c"], "a//b/c"), (["/hub/", "/"], "/hub/"), (["", ""], ""), (["", "/a"], "a"),
     ],
 )
 def test_joining(pieces: list[str], joined: str) -> None:
