@@ -8,7 +8,7 @@ import re
 from collections.abc import Awaitable, Mapping
 from http.client import responses
 from typing import Any
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from jinja2 import Template, TemplateNotFound
 from tornado import web
@@ -110,8 +110,10 @@ class BaseHandler(HubRequestHandler):
         value = self.get_cookie(self._login_cookie)
         cookies.clear_all(self, self.context, self._login_cookie)
         self._jupyterhub_user = None
-        if user is not None:
+        if user is not None and not self._session_ended:
             self.context.background.start(self._end_session(user, session or "", value or ""), name="log out")
+
+    _session_ended = False
 
     async def _end_session(self, user: Any, session: str, cookie_value: str) -> None:
         """End a log-in for good: this browser's cookie and the tokens issued to its session are dead afterwards."""
@@ -149,7 +151,7 @@ class BaseHandler(HubRequestHandler):
                 user = getattr(self, "_jupyterhub_user", None)
             if not self.context.redirect_to_server or user is None:
                 url = self.hub_prefix + "home"
-            elif user.spawner.active:
+            elif self.context.servers.state_of(user, "").active:
                 url = user.server_url("")
             else:
                 url = self.hub_prefix + "spawn"
@@ -222,6 +224,7 @@ class BaseHandler(HubRequestHandler):
             "base_url": self.hub_prefix,
             "prefix": self.base_url,
             "user": user,
+            "viewer": user,
             "login_url": self.settings.get("login_url", ""),
             "login_service": self.authenticator.login_service,
             "logout_url": self.settings.get("logout_url", ""),
@@ -232,12 +235,22 @@ class BaseHandler(HubRequestHandler):
             "expanded_scopes": self.expanded_scopes,
             "xsrf": self.xsrf_token.decode("ascii"),
             "xsrf_token": self.xsrf_token,
-            "template_paths_set": bool(self.settings.get("template_paths_set")),
+            "options_form": self._may_ask_for_options,
+            "load_bootstrap": bool(self.settings.get("template_paths")),
             **variables.resolve(user),
         }
         for name, problem in variables.problems:
             self.log.error("The template variable %r failed and is left out: %r", name, problem)
         return namespace
+
+    @property
+    def _may_ask_for_options(self) -> bool:
+        """Whether starting a server may show a form, as far as that is known without making a spawner."""
+        cls, config = self.spawner_class, self.config or {}
+        default = getattr(cls, "options_form", None)
+        return bool(getattr(default, "default_value", default)) or any(
+            "options_form" in (config.get(each.__name__) or {}) for each in cls.__mro__
+        )
 
     def get_template(self, name: str, sync: bool = False) -> Template:
         """Return a template by name. The synchronous ones are for errors, where nothing can be awaited."""
@@ -288,6 +301,7 @@ class BaseHandler(HubRequestHandler):
             "exception": error,
             "advice": answer.advice,
             "error_reference": reference,
+            "retry_after": answer.headers.get("Retry-After", "") if self.request.method == "GET" else "",
         }
         self.finish(self._error_page(answer.status, namespace))
 
