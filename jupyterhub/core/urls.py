@@ -46,7 +46,7 @@ def url_path_join(*pieces: str) -> str:
     if not given:
         return ""
     joined = "/".join(inner)
-    if given[0].startswith("/"):
+    if pieces[0].startswith("/"):
         joined = "/" + joined
     if given[-1].endswith("/") and not joined.endswith("/"):
         joined += "/"

@@ -10,7 +10,9 @@ import pytest
 from jupyterhub.core import errors
 from jupyterhub.core.lifecycle import Failure
 
-CLASSES = [each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, errors.HubError)]
+CLASSES = [
+    each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, errors.HubError)
+]
 
 
 def test_every_error_has_a_slug_of_its_own() -> None:

@@ -95,8 +95,15 @@ def test_whatever_happens_derived_values_agree(events: list[Event]) -> None:
 @pytest.mark.parametrize(
     ("state", "what"),
     [
-        ("stopped", None), ("starting", "spawn"), ("connecting", "spawn"), ("routing", "spawn"),
-        ("undoing", "stop"), ("ready", None), ("checking", "check"), ("stopping", "stop"), ("renaming", "rename"),
+        ("stopped", None),
+        ("starting", "spawn"),
+        ("connecting", "spawn"),
+        ("routing", "spawn"),
+        ("undoing", "stop"),
+        ("ready", None),
+        ("checking", "check"),
+        ("stopping", "stop"),
+        ("renaming", "rename"),
     ],
 )
 def test_pending_is_what_pages_show(state: str, what: str | None) -> None:

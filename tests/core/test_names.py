@@ -17,7 +17,9 @@ from jupyterhub.core.names import (
 )
 
 
-@pytest.mark.parametrize("name", ["%2F", ".a", "ünïcode", "a b", "x" * 300, "a%", "😀", "user@example.com", "A"])
+@pytest.mark.parametrize(
+    "name", ["%2F", ".a", "ünïcode", "a b", "x" * 300, "a%", "😀", "user@example.com", "A"]
+)
 def test_user_names_that_are_allowed(name: str) -> None:
     assert check_user_name(name) == name
 

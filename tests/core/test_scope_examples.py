@@ -62,6 +62,8 @@ def test_default_roles_reach_the_scopes_they_should() -> None:
         if role["name"] == "token":
             continue
         owner = OwnerRef.user("ada")
-        names = set(expand_scopes([s.replace("!server", "!server=ada/") for s in role["scopes"]], owner).names)
+        names = set(
+            expand_scopes([s.replace("!server", "!server=ada/") for s in role["scopes"]], owner).names
+        )
         listed = {row["name"] for row in EXAMPLES["scopes"] if role["name"] in row["default_roles"]}
         assert names == listed, role["name"]

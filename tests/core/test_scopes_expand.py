@@ -102,7 +102,12 @@ IDENTIFY = {"read:users:name!user=alice", "read:users:groups!user=alice"}
         ([], ["self"], None, IDENTIFY),
         ([], ["read:users:name!user"], None, {"read:users:name!user=alice"}),
         ([], [], None, set()),
-        (["admin:users"], ["self"], None, expand_scopes(["read:users!user", "users:activity!user"], ALICE).expanded),
+        (
+            ["admin:users"],
+            ["self"],
+            None,
+            expand_scopes(["read:users!user", "users:activity!user"], ALICE).expanded,
+        ),
         (["read:users:groups!group=g1"], ["self"], None, IDENTIFY),
         (["read:users!server=alice/n1"], ["self"], None, IDENTIFY),
         (["access:servers!server"], ["self"], None, IDENTIFY),
@@ -133,7 +138,8 @@ def test_a_group_scope_carries_a_token_while_membership_lasts() -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [[], ["inherit"], ["self"], ["read:users!user=alice"], ["read:users!server=alice/n1"], ["servers!user"]]
+    "raw",
+    [[], ["inherit"], ["self"], ["read:users!user=alice"], ["read:users!server=alice/n1"], ["servers!user"]],
 )
 def test_tokens_that_may_be_asked_for(raw: list[str]) -> None:
     check_requestable(raw, ROLE_USER, ALICE, None, GROUPS_OF)

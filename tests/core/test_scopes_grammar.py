@@ -57,8 +57,18 @@ def test_every_scope_survives_being_written_down(name: str, kind: str | None, va
 
 @pytest.mark.parametrize(
     "text",
-    ["users", "users!", "users!user", "users!server", "users!service", "users!group=g", "inherit!user=foo", "self",
-     "read:users!user=", "(no_scope)"],
+    [
+        "users",
+        "users!",
+        "users!user",
+        "users!server",
+        "users!service",
+        "users!group=g",
+        "inherit!user=foo",
+        "self",
+        "read:users!user=",
+        "(no_scope)",
+    ],
 )
 def test_scopes_that_exist(text: str) -> None:
     check_scopes_exist([text])
@@ -100,7 +110,8 @@ def test_custom_names_that_are_allowed(name: str, registry: dict[str, object]) -
 
 
 @pytest.mark.parametrize(
-    "name", ["custom:ab", "custom:", "abc", "custom:Abc", "custom:-ab", "custom:ab-", "custom:ab:", "custom:a b"]
+    "name",
+    ["custom:ab", "custom:", "abc", "custom:Abc", "custom:-ab", "custom:ab-", "custom:ab:", "custom:a b"],
 )
 def test_custom_names_that_are_refused(name: str) -> None:
     with pytest.raises(InvalidDefinition):
@@ -110,8 +121,14 @@ def test_custom_names_that_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize(
     "definition",
-    [{}, {"description": "x", "subscopes": "custom:abc"}, {"description": "x", "subscopes": [1]},
-     {"description": "x", "subscopes": ["read:users"]}, {"description": "x", "subscopes": ["custom:other"]}, None],
+    [
+        {},
+        {"description": "x", "subscopes": "custom:abc"},
+        {"description": "x", "subscopes": [1]},
+        {"description": "x", "subscopes": ["read:users"]},
+        {"description": "x", "subscopes": ["custom:other"]},
+        None,
+    ],
 )
 def test_bad_custom_definitions_are_value_errors(definition: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="custom:thing"):

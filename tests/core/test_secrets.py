@@ -13,10 +13,16 @@ from jupyterhub.core import secrets
 from jupyterhub.core.errors import InvalidRequest
 
 VECTORS = [
-    (1, "8fd73693ad84ab8fdd92c3f6b56cb124ce057aa880a71abd04aaa828b24d1f7a"
-        "3f6d4fcdb4fd71372488e3f2a78f14c194195cb7aa4fc2a49ad60ed6c8ddb7ed"),
-    (16384, "79742e056674bf92cfcdff55fbcba369407d938e671b7250bd7ecd168d4ac071"
-            "3c2a4db806baca1e426ed96090fcfe9acc5a53c75261571ff5ebadfbb1a275f0"),
+    (
+        1,
+        "8fd73693ad84ab8fdd92c3f6b56cb124ce057aa880a71abd04aaa828b24d1f7a"
+        "3f6d4fcdb4fd71372488e3f2a78f14c194195cb7aa4fc2a49ad60ed6c8ddb7ed",
+    ),
+    (
+        16384,
+        "79742e056674bf92cfcdff55fbcba369407d938e671b7250bd7ecd168d4ac071"
+        "3c2a4db806baca1e426ed96090fcfe9acc5a53c75261571ff5ebadfbb1a275f0",
+    ),
 ]
 
 
@@ -41,7 +47,9 @@ def test_old_rows_are_honoured_as_written() -> None:
     assert secrets.compare_token(f"sha256:3:0011:{digest}", "old-token")
 
 
-@pytest.mark.parametrize("hashed", ["", "x", "sha512:1:00", "rot13:1:00:ff", "sha512:many:00:ff", "sha512:1:é:ff"])
+@pytest.mark.parametrize(
+    "hashed", ["", "x", "sha512:1:00", "rot13:1:00:ff", "sha512:many:00:ff", "sha512:1:é:ff"]
+)
 def test_a_hash_that_cannot_be_read_matches_nothing(hashed: str) -> None:
     assert not secrets.compare_token(hashed, "abcd1234")
 

@@ -63,9 +63,22 @@ def test_simple_names(name: str, valid: bool) -> None:
 @pytest.mark.parametrize(
     ("name", "valid"),
     [
-        ("日本 語", True), ("é", True), ("e\u0301", True), ("😀", True), ("x" * 255, True), ("a (b) + 1€", True),
-        (" a", False), ("a ", False), ("a  b", False), ("a\u00a0b", False), ("a\tb", False), ("", False),
-        ("x" * 256, False), ("\u200b", False), ("a\u3000b", False), ("\ud800", False),
+        ("日本 語", True),
+        ("é", True),
+        ("e\u0301", True),
+        ("😀", True),
+        ("x" * 255, True),
+        ("a (b) + 1€", True),
+        (" a", False),
+        ("a ", False),
+        ("a  b", False),
+        ("a\u00a0b", False),
+        ("a\tb", False),
+        ("", False),
+        ("x" * 256, False),
+        ("\u200b", False),
+        ("a\u3000b", False),
+        ("\ud800", False),
     ],
 )
 def test_display_names(name: str, valid: bool) -> None:

@@ -11,9 +11,20 @@ from jupyterhub.core.urls import subdomain_hook_idna, subdomain_hook_legacy, url
 @pytest.mark.parametrize(
     ("pieces", "joined"),
     [
-        ([], ""), (["/"], "/"), (["/", "/"], "/"), (["a"], "a"), (["", "a"], "a"), (["/a/", "/b", "", "c/"], "/a/b/c/"),
-        (["a", ""], "a"), (["a/", ""], "a/"), (["http://x/", "y"], "http://x/y"), (["/", "a", "/"], "/a/"),
-        (["a//b", "c"], "a//b/c"), (["/hub/", "/"], "/hub/"), (["", ""], ""), (["", "/a"], "a"),
+        ([], ""),
+        (["/"], "/"),
+        (["/", "/"], "/"),
+        (["a"], "a"),
+        (["", "a"], "a"),
+        (["/a/", "/b", "", "c/"], "/a/b/c/"),
+        (["a", ""], "a"),
+        (["a/", ""], "a/"),
+        (["http://x/", "y"], "http://x/y"),
+        (["/", "a", "/"], "/a/"),
+        (["a//b", "c"], "a//b/c"),
+        (["/hub/", "/"], "/hub/"),
+        (["", ""], ""),
+        (["", "/a"], "a"),
     ],
 )
 def test_joining(pieces: list[str], joined: str) -> None:
@@ -44,12 +55,16 @@ def test_specs_put_the_host_in_front() -> None:
     assert urls.join_spec("/user/a/") == "/user/a/"
 
 
-@pytest.mark.parametrize(("ip", "text"), [("::1", "[::1]"), ("[::1]", "[::1]"), ("10.0.0.1", "10.0.0.1"), ("", "")])
+@pytest.mark.parametrize(
+    ("ip", "text"), [("::1", "[::1]"), ("[::1]", "[::1]"), ("10.0.0.1", "10.0.0.1"), ("", "")]
+)
 def test_addresses_in_urls(ip: str, text: str) -> None:
     assert urls.fmt_ip_url(ip) == text
 
 
-@pytest.mark.parametrize(("given", "base_url"), [("x", "/x/"), ("/pre", "/pre/"), ("/", "/"), ("", "/"), ("/a/b/", "/a/b/")])
+@pytest.mark.parametrize(
+    ("given", "base_url"), [("x", "/x/"), ("/pre", "/pre/"), ("/", "/"), ("", "/"), ("/a/b/", "/a/b/")]
+)
 def test_base_urls(given: str, base_url: str) -> None:
     assert urls.normalise_base_url(given) == base_url
 
@@ -75,15 +90,20 @@ def test_an_address_without_scheme_is_refused() -> None:
 
 
 def test_rebuilding_keeps_the_scheme_only() -> None:
-    assert urls.bind_url_with("http://1.2.3.4:80/foo", ip="", port=9000, base_url="/foo") == "http://:9000/foo/"
+    assert (
+        urls.bind_url_with("http://1.2.3.4:80/foo", ip="", port=9000, base_url="/foo") == "http://:9000/foo/"
+    )
     assert urls.bind_url_with("http://:8000", ip="::1", port=9000, base_url="/") == "http://[::1]:9000/"
 
 
 @pytest.mark.parametrize(
     ("given", "base_url", "expected", "notes"),
     [
-        ("", "/", "", 0), ("h", "/", "https://h/", 1), ("https://h/", "/p/", "https://h/p/", 1),
-        ("https://h/a/p", "/p/", "https://h/a/p/", 0), ("https://h:8443/p/", "/p/", "https://h:8443/p/", 0),
+        ("", "/", "", 0),
+        ("h", "/", "https://h/", 1),
+        ("https://h/", "/p/", "https://h/p/", 1),
+        ("https://h/a/p", "/p/", "https://h/a/p/", 0),
+        ("https://h:8443/p/", "/p/", "https://h:8443/p/", 0),
     ],
 )
 def test_public_urls(given: str, base_url: str, expected: str, notes: int) -> None:
@@ -105,7 +125,13 @@ def test_subdomain_hosts_get_a_scheme() -> None:
 
 @pytest.mark.parametrize(
     ("given", "subdomains", "spec"),
-    [("", False, "/x/"), ("", True, "/"), ("hub", False, "/hub/"), ("hub.example", True, "hub.example/"), ("/a/", False, "/a/")],
+    [
+        ("", False, "/x/"),
+        ("", True, "/"),
+        ("hub", False, "/hub/"),
+        ("hub.example", True, "hub.example/"),
+        ("/a/", False, "/a/"),
+    ],
 )
 def test_the_hubs_own_route(given: str, subdomains: bool, spec: str) -> None:
     assert urls.hub_route_spec(given, "/x/", subdomains=subdomains) == spec

@@ -232,12 +232,13 @@ def resolve_requested(
     have = expand(held, owner, client, drop_unknown=True).scopes
     already = expand(granted, owner, client, drop_unknown=True).scopes.expanded
     for scope in sorted(rest):
-        wanted = expand_scopes([scope], owner, client)
+        wanted = ScopeSet.parse(expand_scopes([scope], owner, client).expanded - already)
         common = wanted.intersect(have, groups_of)
-        if wanted and common == wanted:
+        # A scope that asks for nothing more (redundant, or a filter without target) is let through as well.
+        if common == wanted:
             granted.add(scope)
         else:
-            granted |= common.expanded - already
+            granted |= common.expanded
             refused.add(scope)
     return Resolution(frozenset(granted), frozenset(refused))
 
