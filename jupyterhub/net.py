@@ -1,0 +1,221 @@
+"""Free ports, waiting for a port or a web server, TLS contexts."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import random
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+
+from tornado.httputil import HTTPHeaders
+
+from .aio import exponential_backoff
+
+__all__ = [
+    "ServerAnswer",
+    "ServerExited",
+    "can_connect",
+    "fetch_head",
+    "make_ssl_context",
+    "random_port",
+    "wait_for_answer",
+    "wait_for_http_server",
+    "wait_for_server",
+]
+
+ATTEMPT_TIMEOUT = 20.0
+"""Seconds one attempt to get an answer may take; a server that accepts and stays silent is asked again."""
+
+
+def random_port() -> int:
+    """A TCP port of this machine that is free at the moment."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def can_connect(ip: str, port: int) -> bool:
+    """Whether something listens at an address; one attempt of at most a second.
+
+    An empty or wildcard address stands for this machine. Host names that cannot be resolved count as no.
+    """
+    if ip in ("", "0.0.0.0"):
+        ip = "127.0.0.1"
+    elif ip == "::":
+        ip = "::1"
+    try:
+        with socket.create_connection((ip, port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+async def _can_connect(ip: str, port: int) -> bool:
+    # Resolving and connecting may block, which must not happen on the loop.
+    return await asyncio.get_running_loop().run_in_executor(None, can_connect, ip, port)
+
+
+async def wait_for_server(ip: str, port: int, timeout: float = 10) -> None:
+    """Wait until something listens at `ip`:`port`. Raises TimeoutError after `timeout` seconds."""
+    shown = ip or "127.0.0.1"
+    await exponential_backoff(
+        lambda: _can_connect(ip, port),
+        f"Nothing listens at {shown}:{port} after {timeout:g} seconds",
+        timeout=timeout,
+    )
+
+
+class ServerExited(ConnectionError):
+    """The server ended before it answered; `exit_status` is that of its process."""
+
+    def __init__(self, url: str, exit_status: int) -> None:
+        super().__init__(f"The server at {url} ended with exit status {exit_status} before it answered")
+        self.exit_status = exit_status
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAnswer:
+    """What a server said first: status code, reason and headers (a mapping that ignores case)."""
+
+    code: int
+    reason: str = ""
+    headers: HTTPHeaders = field(default_factory=HTTPHeaders)
+
+
+async def fetch_head(
+    url: str, *, timeout: float = ATTEMPT_TIMEOUT, ssl_context: ssl.SSLContext | None = None
+) -> ServerAnswer:
+    """GET `url` once and read no further than the headers. Redirects are not followed.
+
+    `url` may be ``http``, ``https`` or ``http+unix`` (the socket's path, percent-encoded, as host). Raises OSError
+    or TimeoutError when there is no answer, ValueError when it is not HTTP.
+    """
+    try:
+        return await asyncio.wait_for(_fetch_head(url, ssl_context), timeout)
+    except asyncio.TimeoutError:
+        raise TimeoutError(f"No answer from {url} within {timeout:g} seconds") from None
+
+
+async def _fetch_head(url: str, ssl_context: ssl.SSLContext | None) -> ServerAnswer:
+    parts = urlsplit(url)
+    host = parts.hostname or "127.0.0.1"
+    if parts.scheme.endswith("+unix"):
+        # Not `hostname`, which is lower case.
+        path_of_socket = unquote(parts.netloc.rpartition("@")[2])
+        reader, writer = await asyncio.open_unix_connection(path_of_socket)
+        host_header = "localhost"
+    else:
+        secure = parts.scheme == "https"
+        port = parts.port or (443 if secure else 80)
+        context = (ssl_context or ssl.create_default_context()) if secure else None
+        reader, writer = await asyncio.open_connection(host, port, ssl=context)
+        host_header = parts.netloc.rpartition("@")[2]
+    try:
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        request = f"GET {target} HTTP/1.1\r\nHost: {host_header}\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+        writer.write(request.encode("latin1"))
+        await writer.drain()
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.IncompleteReadError:
+            raise ConnectionResetError(
+                errno.ECONNRESET, f"{url} closed the connection without an answer"
+            ) from None
+        except asyncio.LimitOverrunError:
+            raise ValueError(f"the headers of {url} are too long") from None
+    finally:
+        writer.close()
+        with suppress(OSError, asyncio.TimeoutError, ssl.SSLError):
+            # The far side of a TLS connection may never say good-bye.
+            await asyncio.wait_for(writer.wait_closed(), 1)
+    first, _, rest = head.decode("latin1").partition("\r\n")
+    version, _, status = first.partition(" ")
+    code, _, reason = status.partition(" ")
+    if not version.startswith("HTTP/") or not code.isdigit():
+        raise ValueError(f"{url} does not speak HTTP; it said {first[:80]!r}")
+    return ServerAnswer(int(code), reason.strip(), HTTPHeaders.parse(rest))
+
+
+async def wait_for_answer(
+    url: str,
+    *,
+    timeout: float = 10,
+    ssl_context: ssl.SSLContext | None = None,
+    gone: Callable[[], int | None] | None = None,
+) -> ServerAnswer:
+    """Wait until `url` answers with a status below 500, and return that answer.
+
+    `gone` is asked between attempts: an exit status ends the wait with ServerExited. Raises TimeoutError after
+    `timeout` seconds, with what was seen last.
+    """
+    end = time.monotonic() + timeout
+    pause, last = 0.02, "no attempt was possible"
+    while True:
+        left = end - time.monotonic()
+        if left > 0:
+            try:
+                answer = await fetch_head(url, timeout=min(ATTEMPT_TIMEOUT, left), ssl_context=ssl_context)
+                if answer.code < 500:
+                    return answer
+                last = f"it answered {answer.code} {answer.reason}".rstrip()
+            except (OSError, ValueError, asyncio.TimeoutError) as error:
+                last = str(error) or type(error).__name__
+        status = gone() if gone is not None else None
+        if status is not None:
+            raise ServerExited(url, status)
+        left = end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError(f"The server at {url} did not answer within {timeout:g} seconds: {last}")
+        await asyncio.sleep(min(pause * random.uniform(0.7, 1.3), left))
+        pause = min(pause * 1.5, 1.0)
+
+
+async def wait_for_http_server(
+    url: str, timeout: float = 10, ssl_context: ssl.SSLContext | None = None
+) -> ServerAnswer:
+    """Wait until `url` answers below 500 (plugins §10); the result has `code` and `headers`."""
+    return await wait_for_answer(url, timeout=timeout, ssl_context=ssl_context)
+
+
+def make_ssl_context(
+    keyfile: str | None,
+    certfile: str | None,
+    cafile: str | None = None,
+    verify: bool | None = None,
+    check_hostname: bool | None = None,
+    purpose: ssl.Purpose = ssl.Purpose.SERVER_AUTH,
+) -> ssl.SSLContext | None:
+    """A TLS context with a certificate of ours; None without key or certificate (plugins §10).
+
+    `purpose` says whom the other side is: SERVER_AUTH for connecting to a server, CLIENT_AUTH for being one. A
+    server with a `cafile` asks clients for a certificate. `verify` and `check_hostname` are deprecated: a false
+    one of them loosens the check as it always did.
+    """
+    if not keyfile or not certfile:
+        return None
+    context = ssl.create_default_context(purpose, cafile=cafile or None)
+    context.load_cert_chain(certfile, keyfile)
+    if purpose is ssl.Purpose.CLIENT_AUTH and cafile:
+        context.verify_mode = ssl.CERT_REQUIRED
+    for name, value in (("verify", verify), ("check_hostname", check_hostname)):
+        if value is not None:
+            import warnings
+
+            warnings.warn(
+                f"make_ssl_context({name}=...) is deprecated; pass `purpose` instead",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+    if check_hostname is not None:
+        context.check_hostname = check_hostname
+    if verify is False:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

@@ -1,0 +1,143 @@
+"""Trait types for settings of the Hub; traitlets' own types may be imported from here too (plugins §11)."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, ClassVar
+
+import traitlets as _traitlets
+from traitlets import Integer, List, TraitError, TraitType, Type, Undefined, Unicode
+from traitlets import Union as _Union
+
+from .core.urls import normalise_base_url
+
+__all__ = [
+    "ByteSpecification",
+    "Callable",
+    "Command",
+    "EntryPointType",
+    "Integer",
+    "List",
+    "TraitError",
+    "TraitType",
+    "Type",
+    "URLPrefix",
+    "Undefined",
+    "Unicode",
+    "Union",
+]
+
+Union = _Union
+
+
+def __getattr__(name: str) -> Any:
+    # Old plugins import traitlets' own names from here.
+    return getattr(_traitlets, name)
+
+
+class URLPrefix(Unicode):  # type: ignore[type-arg]
+    """A path with a slash at both ends; missing slashes are added."""
+
+    def validate(self, obj: Any, value: Any) -> str:
+        text = super().validate(obj, value)
+        return normalise_base_url(text)
+
+
+class Command(List):  # type: ignore[type-arg]
+    """A command as a list of words; a single string is a list of one (it is not split)."""
+
+    def __init__(self, default_value: Any = Undefined, **kwargs: Any) -> None:
+        kwargs.setdefault("minlen", 1)
+        if isinstance(default_value, str):
+            default_value = [default_value]
+        if default_value is None:
+            kwargs.setdefault("allow_none", True)
+        super().__init__(Unicode(), default_value, **kwargs)
+
+    def validate(self, obj: Any, value: Any) -> Any:
+        if isinstance(value, str):
+            value = [value]
+        return super().validate(obj, value)
+
+
+class ByteSpecification(Integer):  # type: ignore[type-arg]
+    """An amount of bytes: a number, or a number with K, M, G or T (powers of 1024); None for no limit."""
+
+    UNIT_SUFFIXES: ClassVar[dict[str, int]] = {"K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+
+    # None means "no limit" wherever amounts are configured.
+    allow_none = True
+
+    def validate(self, obj: Any, value: Any) -> Any:
+        if isinstance(value, bool):
+            self.error(obj, value)
+        if isinstance(value, (int, float)):
+            return int(value)
+        text = str(value)
+        try:
+            return int(float(text[:-1]) * self.UNIT_SUFFIXES[text[-1:]])
+        except (KeyError, ValueError, OverflowError):
+            raise TraitError(
+                f"{value!r} is not an amount of bytes. Write a number, or a number with one of the suffixes "
+                "K, M, G, T, for example '512M'"
+            ) from None
+
+    def from_string(self, s: str) -> Any:
+        """Read a command-line value: here a bare number may be text."""
+        if self.allow_none and s == "None":
+            return None
+        try:
+            return int(s)
+        except ValueError:
+            return s
+
+
+class Callable(TraitType):  # type: ignore[type-arg]
+    """Something that can be called."""
+
+    info_text = "a callable"
+
+    def validate(self, obj: Any, value: Any) -> Any:
+        if callable(value):
+            return value
+        return self.error(obj, value)
+
+
+class EntryPointType(Type):  # type: ignore[type-arg]
+    """A class, its import path, or the name under which a package registers it (upper and lower case alike)."""
+
+    _original_help = ""
+
+    def __init__(self, *args: Any, entry_point_group: str, **kwargs: Any) -> None:
+        self.entry_point_group = entry_point_group
+        super().__init__(*args, **kwargs)
+
+    @property
+    def help(self) -> str:
+        """The help text with the registered names of this installation."""
+        chunks = [self._original_help.rstrip()]
+        registered = self.load_entry_points()
+        if registered:
+            chunks += ["", "Registered here:"]
+            chunks += [f"  - {name}: {point.value}" for name, point in sorted(registered.items())]
+        return "\n".join(chunks)
+
+    @help.setter
+    def help(self, value: str) -> None:
+        self._original_help = value
+
+    def load_entry_points(self) -> dict[str, EntryPoint]:
+        """The registered classes by name, in lower case; nothing is imported."""
+        return {point.name.lower(): point for point in entry_points(group=self.entry_point_group)}
+
+    def validate(self, obj: Any, value: Any) -> Any:
+        if isinstance(value, str):
+            point = self.load_entry_points().get(value.lower())
+            if point is not None:
+                try:
+                    value = point.load()
+                except Exception as error:
+                    raise TraitError(
+                        f"'{value}' is registered as {point.value}, which cannot be imported: {error}"
+                    ) from error
+        return super().validate(obj, value)
