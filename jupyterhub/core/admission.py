@@ -17,6 +17,8 @@ from .names import check_display_name, check_server_name
 
 __all__ = [
     "FailureCount",
+    "Limits",
+    "Load",
     "RETRY_RANGE",
     "check_new_server",
     "counts_as_failure",
@@ -29,21 +31,34 @@ RETRY_RANGE: Final = (30, 60)
 """Seconds after which a refused start may be tried again, from and to."""
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The settings that decide; 0 switches a limit off. `retry_range` is in seconds, from and to."""
+
+    concurrent_spawn_limit: int = 100
+    active_server_limit: int = 0
+    retry_range: Sequence[float] = RETRY_RANGE
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What goes on now, without the server that asks. Servers in motion count as active."""
+
+    pending_starts: int = 0
+    active_servers: int = 0
+
+
 def decide_start(
-    *,
-    pending_starts: int,
-    active_servers: int,
-    concurrent_spawn_limit: int = 100,
-    active_server_limit: int = 0,
-    retry_range: Sequence[float] = RETRY_RANGE,
+    limits: Limits,
+    load: Load,
     state: State = State.STOPPED,
+    *,
     draw: Callable[[int, int], int] = random.randint,
 ) -> Decision:
-    """Whether one more server, which is in `state`, may start now. A limit of 0 is none.
+    """Whether one more server, which is in `state`, may start now.
 
-    `pending_starts` and `active_servers` count the others; servers in motion are active. Causes of a refusal,
-    in the order they are looked for: ``server-busy``, ``server-running``, ``too-many-starts`` (with
-    `retry_after`, drawn so that those refused together do not come back together) and ``too-many-servers``
+    Causes of a refusal, in the order they are looked for: ``server-busy``, ``server-running``, ``too-many-starts``
+    (with `retry_after`, drawn so that those refused together do not come back together) and ``too-many-servers``
     (without: nobody knows when a server will stop).
     """
     busy = pending(state)
@@ -51,18 +66,18 @@ def decide_start(
         return no("server-busy", f"The server is pending {busy}")
     if state is State.READY:
         return no("server-running", "The server is already running")
-    if 0 < concurrent_spawn_limit <= pending_starts:
-        shortest, longest = (int(each) for each in retry_range)
+    if 0 < limits.concurrent_spawn_limit <= load.pending_starts:
+        shortest, longest = (int(each) for each in limits.retry_range)
         seconds = draw(shortest, max(shortest, longest))
         return no(
             "too-many-starts",
             f"Many servers are starting at the moment. Please try again in about {rounded_delay(seconds)}",
             retry_after=seconds,
         )
-    if 0 < active_server_limit <= active_servers:
+    if 0 < limits.active_server_limit <= load.active_servers:
         return no(
             "too-many-servers",
-            f"All {active_server_limit} places for servers are taken. "
+            f"All {limits.active_server_limit} places for servers are taken. "
             "Please try again when somebody has stopped theirs",
         )
     return YES

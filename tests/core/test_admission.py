@@ -8,6 +8,8 @@ import pytest
 
 from jupyterhub.core.admission import (
     FailureCount,
+    Limits,
+    Load,
     check_new_server,
     counts_as_failure,
     decide_start,
@@ -19,7 +21,7 @@ from jupyterhub.core.errors import (
     NamedServersDisabled,
     StartFailed,
     TooManyNamedServers,
-    UserBlocked,
+    UserExists,
 )
 from jupyterhub.core.lifecycle import State
 
@@ -46,35 +48,21 @@ def at_least(low: int, high: int) -> int:
 def test_limits_are_looked_at_in_their_order(
     load: tuple[int, int], limits: tuple[int, int], state: State, cause: str, retry_after: int | None
 ) -> None:
-    decision = decide_start(
-        pending_starts=load[0],
-        active_servers=load[1],
-        concurrent_spawn_limit=limits[0],
-        active_server_limit=limits[1],
-        state=state,
-        draw=at_least,
-    )
+    decision = decide_start(Limits(limits[0], limits[1]), Load(*load), state, draw=at_least)
     assert decision.cause == cause
     assert decision.retry_after == retry_after
     assert bool(decision) is not bool(cause)
 
 
 def test_those_refused_together_do_not_come_back_together() -> None:
-    drawn = {
-        decide_start(pending_starts=1, active_servers=1, concurrent_spawn_limit=1).retry_after
-        for _ in range(200)
-    }
+    crowd = Load(pending_starts=1, active_servers=1)
+    drawn = {decide_start(Limits(concurrent_spawn_limit=1), crowd).retry_after for _ in range(200)}
     assert len(drawn) > 5
     assert all(seconds is not None and 30 <= seconds <= 60 for seconds in drawn)
 
 
 def test_a_range_the_wrong_way_round_still_works() -> None:
-    assert (
-        decide_start(
-            pending_starts=1, active_servers=1, concurrent_spawn_limit=1, retry_range=(9.5, 3)
-        ).retry_after
-        == 9
-    )
+    assert decide_start(Limits(1, retry_range=(9.5, 3)), Load(1, 1)).retry_after == 9
 
 
 @pytest.mark.parametrize(
@@ -142,7 +130,7 @@ def test_failures_in_a_row_end_with_any_success() -> None:
         (429, False, None, False),
         (500, True, None, False),
         (None, False, StartFailed(), True),
-        (None, False, UserBlocked(), False),
+        (None, False, UserExists(), False),
         (None, False, HubError(), True),
     ],
 )
