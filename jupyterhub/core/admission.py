@@ -57,9 +57,9 @@ def decide_start(
 ) -> Decision:
     """Whether one more server, which is in `state`, may start now.
 
-    Causes of a refusal, in the order they are looked for: ``server-busy``, ``server-running``, ``too-many-starts``
-    (with `retry_after`, drawn so that those refused together do not come back together) and ``too-many-servers``
-    (without: nobody knows when a server will stop).
+    Causes of a refusal, in the order they are looked for: ``server-busy``, ``server-running``,
+    ``too-many-starts`` (with `retry_after`, drawn so that those refused together do not come back together)
+    and ``too-many-servers`` (without: nobody knows when a server will stop).
     """
     busy = pending(state)
     if busy is not None:
