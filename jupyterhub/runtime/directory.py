@@ -92,6 +92,20 @@ class Directory:
             raise
         return user
 
+    def find_or_create_at_once(self, name: str) -> User:
+        """Return the user of this name, made with the default roles if there is none; blocks.
+
+        For handlers of old plugins, which expect an answer without awaiting it. `add_user` is not called.
+        """
+        context = self._context
+        user: User | None = context.users.get(name)
+        if user is not None:
+            return user
+        check_user_name(name)
+        record = context.database.run_sync(user_store.create, name, admin=False, default_roles=True)
+        TOTAL_USERS.inc()
+        return context.users.keep(User(record, context.settings, servers=[]))
+
     async def _tell_authenticator(self, method: str, user: User) -> None:
         authenticator = self._context.authenticator
         call = getattr(authenticator, method)

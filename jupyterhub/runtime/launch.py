@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ..aio import maybe_future
+from .._version import INTERFACE_VERSION, _check_version
+from ..aio import deadline, maybe_future
 from ..core import secrets
 from ..core.clock import utcnow
 from ..core.errors import PluginMistake, ServerStillRunning
 from ..core.scopes import expand
 from ..core.urls import url_escape_path, url_path_join
-from ..net import ServerAnswer, wait_for_answer
+from ..net import ServerAnswer, make_ssl_context, wait_for_answer
 from ..spawning.results import interpret_start_result
 from ..store import runs
 from .bulletin import Board
@@ -111,16 +112,7 @@ async def call_plugin(context: HubContext, who: str, call: Callable[[], Any], ti
     """Await `call()` as plugins may write it, then commit or roll back their database session (ARCHITECTURE §9)."""
     failed = True
     try:
-        future = maybe_future(call())
-        if timeout is None:
-            result = await future
-        else:
-            try:
-                result = await asyncio.wait_for(future, timeout)
-            except asyncio.TimeoutError:
-                if future.done() and not future.cancelled() and future.exception() is not None:
-                    raise
-                raise TimeoutError(f"{who} did not finish within {timeout:g} seconds") from None
+        result = await deadline(maybe_future(call()), timeout, who)
         failed = False
         return result
     finally:
@@ -378,8 +370,6 @@ async def _wait_for_answer(launch: Launch) -> None:
         gone=lambda: process_exit_status(spawner),
     )
     spawner._jupyterhub_version = answer.headers.get("X-JupyterHub-Version", "")
-    from .._version import INTERFACE_VERSION, _check_version
-
     _check_version(INTERFACE_VERSION, spawner._jupyterhub_version, spawner.log)
     launch.context.reporting.answered(launch.log_name, launch.began)
     await launch.move("answered")
@@ -402,8 +392,6 @@ def server_ssl_context(context: HubContext) -> Any:
     """Return the TLS context with which the Hub talks to servers, or None without internal TLS."""
     if not context.internal_ssl:
         return None
-    from ..net import make_ssl_context
-
     get = context.settings.get
     return make_ssl_context(
         get("internal_ssl_key", ""), get("internal_ssl_cert", ""), cafile=get("internal_ssl_ca", "")
