@@ -244,7 +244,7 @@ async def _forget_secrets(launch: Launch) -> None:
         runs.forget_secrets,
         launch.spawner_id,
         launch.fence,
-        note_prefix=f"Server at {launch.user.base_url}{spawner_path(spawner.name)}",
+        note=f"Server at {launch.user.base_url}{spawner_path(spawner.name)}",
         client_id=spawner.oauth_client_id,
         keep=bool(spawner.will_resume),
     )
@@ -356,7 +356,7 @@ async def _store_address(launch: Launch) -> None:
         )
         launch.context.access.forget_user(launch.user.id)
     spawner.handler = None
-    await launch.move("process_up", address=(server.proto, server.ip, server.port), state=spawner.get_state())
+    await launch.move("process_up", address=(server.proto, server.ip, server.port), spawner_state=spawner.get_state())
 
 
 async def _wait_for_answer(launch: Launch) -> None:

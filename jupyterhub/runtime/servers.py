@@ -256,8 +256,8 @@ class ServerManager:
             **changes,
         )
         self._set_state(handle, state)
-        if "state" in changes:
-            handle.record.state = changes["state"]
+        if "spawner_state" in changes:
+            handle.record.state = changes["spawner_state"]
 
     # Starting
 
@@ -355,7 +355,7 @@ class ServerManager:
                         await check_still_running(launch)
                     await run_steps(steps, launch, begun=launch.begun, entering=self._enter(launch))
                     launch.end_phases()
-                    await self._move(handle, Event.ROUTED, ready=True)
+                    await self._move(handle, Event.ROUTED)
                 except LeaseLost:
                     raise
                 except BaseException as error:

@@ -1,0 +1,484 @@
+"""The rows of one run of a server, from the wish to the end. Every write is fenced (ARCHITECTURE §4).
+
+A run that is not stopped has: its row in `hub7_runs`, a row in `servers`, `spawners.started`, and after
+`register_secrets` a token and an OAuth client. `forget_secrets` and `end` take all of it back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy.orm import Session
+
+from .. import orm
+from ..core import lifecycle, secrets
+from ..core.clock import aware
+from ..core.errors import LeaseLost, PluginMistake, ServerBusy, ServerExists, ServerNotFound
+from ..orm.base import naive_now
+from ..orm.own import Run
+from ..orm.users import user_group_map
+from .database import note_change
+from .values import RunRecord, ServerAddress, ServerRecord, UserRecord
+
+_STOPPED = lifecycle.State.STOPPED.value
+_KEEP: Any = object()
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    return None if moment is None else aware(moment)
+
+
+# Reading
+
+
+def _run_record(row: Run | None) -> RunRecord | None:
+    if row is None:
+        return None
+    return RunRecord(
+        state=row.state,
+        fence=row.fence,
+        owner=row.owner_id,
+        failure=row.failure,
+        phases=tuple(row.phases or ()),
+        data=dict(row.data or {}),
+        output_tail=tuple(row.output_tail or ()),
+        requested_by=row.requested_by or "",
+        updated=_aware(row.updated),
+    )
+
+
+def _server_record(
+    spawner: orm.Spawner, user_name: str, address: orm.Server | None, run: Run | None
+) -> ServerRecord:
+    return ServerRecord(
+        id=spawner.id,
+        user_id=spawner.user_id,
+        user_name=user_name,
+        name=spawner.name or "",
+        display_name=spawner.display_name,
+        state=dict(spawner.state or {}),
+        started=_aware(spawner.started),
+        last_activity=_aware(spawner.last_activity),
+        user_options=dict(spawner.user_options or {}),
+        oauth_client_id=spawner.oauth_client_id,
+        address=None
+        if address is None
+        else ServerAddress(
+            address.id, address.proto, address.ip, address.port, address.base_url, address.cookie_name
+        ),
+        run=_run_record(run),
+    )
+
+
+def _select_servers() -> Any:
+    return (
+        select(orm.Spawner, orm.User.name, orm.Server, Run)
+        .join(orm.User, orm.User.id == orm.Spawner.user_id)
+        .outerjoin(orm.Server, orm.Server.id == orm.Spawner.server_id)
+        .outerjoin(Run, Run.spawner_id == orm.Spawner.id)
+    )
+
+
+def _find(session: Session, spawner_id: int) -> ServerRecord:
+    found = session.execute(_select_servers().where(orm.Spawner.id == spawner_id)).first()
+    if found is None:
+        raise ServerNotFound()
+    return _server_record(*found)
+
+
+def servers_of(session: Session, user_id: int) -> list[ServerRecord]:
+    """Return a user's servers, running or not, the default one first."""
+    rows = session.execute(_select_servers().where(orm.Spawner.user_id == user_id).order_by(orm.Spawner.name))
+    return [_server_record(*row) for row in rows]
+
+
+def load_users(session: Session, user_ids: Sequence[int]) -> list[tuple[UserRecord, list[ServerRecord]]]:
+    """Return several users with all their servers, in a fixed number of queries per 500 users."""
+    found: list[tuple[UserRecord, list[ServerRecord]]] = []
+    for first in range(0, len(user_ids), 500):
+        found += _load_batch(session, user_ids[first : first + 500])
+    return found
+
+
+def _load_batch(session: Session, ids: Sequence[int]) -> list[tuple[UserRecord, list[ServerRecord]]]:
+    groups: dict[int, list[str]] = {}
+    for user_id, name in session.execute(
+        select(user_group_map.c.user_id, orm.Group.name)
+        .join(orm.Group, orm.Group.id == user_group_map.c.group_id)
+        .where(user_group_map.c.user_id.in_(ids))
+    ):
+        groups.setdefault(user_id, []).append(name)
+    roles: dict[int, list[str]] = {}
+    role_map = orm.Base.metadata.tables["user_role_map"]
+    for user_id, name in session.execute(
+        select(role_map.c.user_id, orm.Role.name)
+        .join(orm.Role, orm.Role.id == role_map.c.role_id)
+        .where(role_map.c.user_id.in_(ids))
+    ):
+        roles.setdefault(user_id, []).append(name)
+    servers: dict[int, list[ServerRecord]] = {}
+    for row in session.execute(_select_servers().where(orm.Spawner.user_id.in_(ids)).order_by(orm.Spawner.name)):
+        record = _server_record(*row)
+        servers.setdefault(record.user_id, []).append(record)
+    columns = (
+        orm.User.id, orm.User.name, orm.User.admin, orm.User.created, orm.User.last_activity, orm.User.cookie_id,
+        orm.User.user_info, orm.User.encrypted_auth_state.is_not(None),
+    )
+    return [
+        (
+            UserRecord(
+                id=row[0], name=row[1], admin=bool(row[2]), created=_aware(row[3]), last_activity=_aware(row[4]),
+                cookie_id=row[5], user_info=row[6], has_auth_state=bool(row[7]),
+                groups=tuple(sorted(groups.get(row[0], ()))), roles=tuple(sorted(roles.get(row[0], ()))),
+            ),
+            servers.get(row[0], []),
+        )
+        for row in session.execute(select(*columns).where(orm.User.id.in_(ids)))
+    ]
+
+
+def load_user(session: Session, key: str | int) -> tuple[UserRecord, list[ServerRecord]] | None:
+    """Return one user, by name or by id, with all servers; None if there is none."""
+    if isinstance(key, str):
+        user_id = session.scalar(select(orm.User.id).where(orm.User.name == key))
+        if user_id is None:
+            return None
+        key = user_id
+    found = _load_batch(session, [key])
+    return found[0] if found else None
+
+
+# Rows of servers
+
+
+def ensure(session: Session, user_id: int, name: str, display_name: str = "") -> ServerRecord:
+    """Return a user's server of this name, made if there is none; a display name that is given is stored."""
+    spawner = session.scalars(
+        select(orm.Spawner).where(orm.Spawner.user_id == user_id, orm.Spawner.name == name)
+    ).first()
+    if spawner is None:
+        spawner = orm.Spawner(user_id=user_id, name=name, display_name=display_name or name)
+        session.add(spawner)
+        session.flush()
+    elif display_name and spawner.display_name != display_name:
+        spawner.display_name = display_name
+        session.flush()
+    return _find(session, spawner.id)
+
+
+def rename(session: Session, spawner_id: int, new_name: str) -> None:
+    """Give a stopped server another name. Raises ServerExists when its owner has one of that name."""
+    spawner = session.get(orm.Spawner, spawner_id)
+    if spawner is None:
+        raise ServerNotFound()
+    taken = session.scalar(
+        select(orm.Spawner.id).where(orm.Spawner.user_id == spawner.user_id, orm.Spawner.name == new_name)
+    )
+    if taken is not None:
+        raise ServerExists(spawner.user.name if spawner.user else "", new_name)
+    if spawner.display_name in (None, "", spawner.name):
+        spawner.display_name = new_name
+    spawner.name = new_name
+
+
+def remove(session: Session, spawner_id: int) -> None:
+    """Delete a stopped server with everything that hangs on it (database §6)."""
+    spawner = session.get(orm.Spawner, spawner_id)
+    if spawner is not None:
+        session.delete(spawner)
+
+
+def save_options(session: Session, spawner_id: int, options: Mapping[str, Any]) -> None:
+    """Store the options of a server that is not started now."""
+    session.execute(update(orm.Spawner).where(orm.Spawner.id == spawner_id).values(user_options=dict(options)))
+    note_change(session, orm.Spawner, spawner_id)
+
+
+# One run
+
+
+def begin(
+    session: Session,
+    spawner_id: int,
+    *,
+    owner: int | None,
+    options: Mapping[str, Any] | None,
+    base_url: str,
+    requested_by: str = "",
+) -> ServerRecord:
+    """Write the wish and take the lease: state, options, address row with placeholders, a new fencing number.
+
+    `options` None keeps the stored ones. Raises ServerBusy when another Hub process has the server in motion.
+    """
+    spawner = session.get(orm.Spawner, spawner_id)
+    if spawner is None:
+        raise ServerNotFound()
+    run = session.get(Run, spawner_id)
+    if run is not None and run.state != _STOPPED:
+        state = lifecycle.State(run.state)
+        raise ServerBusy("", spawner.name or "", pending=lifecycle.pending(state) or "check")
+    now = naive_now()
+    # Never a number that was used before, also when the row itself was dropped in between.
+    fence = max(run.fence if run else 0, int(time.time() * 1000)) + 1
+    cookie_id = session.scalar(select(orm.User.cookie_id).where(orm.User.id == spawner.user_id)) or ""
+    if spawner.server_id is not None:
+        session.execute(delete(orm.Server).where(orm.Server.id == spawner.server_id))
+    address = orm.Server(base_url=base_url)
+    session.add(address)
+    session.flush()
+    spawner.server_id = address.id
+    spawner.started = now
+    spawner.last_activity = now
+    if options is not None:
+        spawner.user_options = dict(options)
+    values = {
+        "cookie_id": cookie_id, "started": now, "state": lifecycle.State.STARTING.value, "fence": fence,
+        "owner_id": owner, "failure": None, "phases": [], "data": {}, "output_tail": [],
+        "requested_by": requested_by, "updated": now,
+    }
+    if run is None:
+        session.add(Run(spawner_id=spawner_id, **values))
+    else:
+        for name, value in values.items():
+            setattr(run, name, value)
+    session.flush()
+    session.expire(spawner)
+    return _find(session, spawner_id)
+
+
+def _hold(session: Session, spawner_id: int, fence: int, **values: Any) -> None:
+    """Change the run's row if the fence is still ours. Raises LeaseLost otherwise."""
+    result = session.execute(
+        update(Run)
+        .where(Run.spawner_id == spawner_id, Run.fence == fence)
+        .values(updated=naive_now(), **values)
+        .execution_options(synchronize_session=False)
+    )
+    if result.rowcount != 1:  # type: ignore[attr-defined]
+        raise LeaseLost(f"the fencing number {fence} of server row {spawner_id} is not the current one")
+
+
+def _change_spawner(session: Session, spawner_id: int, **values: Any) -> None:
+    session.execute(
+        update(orm.Spawner)
+        .where(orm.Spawner.id == spawner_id)
+        .values(**values)
+        .execution_options(synchronize_session=False)
+    )
+    note_change(session, orm.Spawner, spawner_id)
+
+
+def register_secrets(
+    session: Session,
+    spawner_id: int,
+    fence: int,
+    *,
+    token: str,
+    scopes: Iterable[str],
+    note: str,
+    client_id: str,
+    client_description: str,
+    redirect_uri: str,
+    client_scopes: Iterable[str],
+    access_scope: str,
+) -> list[str]:
+    """Store the server's own token and its OAuth client, whose secret is the same random text.
+
+    One round of hashing is enough for 128 random bits; sixteen thousand cost more than the rest of a start
+    (ARCHITECTURE §9). Returns the scopes that give access to the server.
+    """
+    _hold(session, spawner_id, fence)
+    user_id = session.scalar(select(orm.Spawner.user_id).where(orm.Spawner.id == spawner_id))
+    # What an earlier run may have left behind, under JupyterHub 6 for instance.
+    _delete_tokens(session, user_id, note)
+    now = naive_now()
+    client = session.scalars(select(orm.OAuthClient).where(orm.OAuthClient.identifier == client_id)).first()
+    if client is None:
+        client = orm.OAuthClient(identifier=client_id)
+        session.add(client)
+    client.description = client_description
+    client.secret = secrets.hash_token(token, rounds=1)
+    client.redirect_uri = redirect_uri
+    client.allowed_scopes = sorted({*client_scopes, access_scope})
+    session.flush()
+    session.execute(
+        insert(orm.APIToken).values(
+            user_id=user_id, hashed=secrets.hash_token(token), prefix=secrets.token_prefix(token),
+            client_id="jupyterhub", created=now, note=note, scopes=sorted(scopes),
+        )
+    )
+    _change_spawner(session, spawner_id, oauth_client_id=client_id)
+    return [access_scope, f"access:servers!user={access_scope.partition('=')[2].partition('/')[0]}"]
+
+
+def adopt_token(
+    session: Session, spawner_id: int, fence: int, *, token: str, replaced: str, note: str, client_id: str
+) -> None:
+    """A resumed server came with a token of its own: drop ours, take over the other (config §9.1, step 14).
+
+    Raises PluginMistake when the token is somebody else's; that token is revoked, because it is in the wrong hands.
+    """
+    _hold(session, spawner_id, fence)
+    user_id = session.scalar(select(orm.Spawner.user_id).where(orm.Spawner.id == spawner_id))
+    ours = orm.APIToken.find(session, replaced)
+    if ours is not None:
+        session.delete(ours)
+    found = orm.APIToken.find(session, token)
+    if found is not None and found.user_id != user_id:
+        session.delete(found)
+        # The deletion must stay although the start fails.
+        session.commit()
+        raise PluginMistake("the spawner", "it came back with an API token of somebody else, which is revoked now")
+    if found is None:
+        session.add(
+            orm.APIToken(
+                user_id=user_id, hashed=secrets.hash_token(token, rounds=secrets.USER_PROVIDED_ROUNDS),
+                prefix=secrets.token_prefix(token), client_id="jupyterhub", note=note, scopes=["inherit"],
+            )
+        )
+    client = session.scalars(select(orm.OAuthClient).where(orm.OAuthClient.identifier == client_id)).first()
+    if client is not None:
+        client.secret = secrets.hash_token(token, rounds=1)
+
+
+def save_state(session: Session, spawner_id: int, fence: int, state: Mapping[str, Any]) -> None:
+    """Store what the spawner needs in order to find its server again."""
+    _hold(session, spawner_id, fence)
+    _change_spawner(session, spawner_id, state=dict(state))
+
+
+def move(
+    session: Session,
+    spawner_id: int,
+    fence: int,
+    *,
+    state: str,
+    phases: Sequence[Mapping[str, Any]] | None = None,
+    failure: Mapping[str, Any] | None = _KEEP,
+    address: tuple[str, str, int] | None = None,
+    spawner_state: Mapping[str, Any] | None = None,
+) -> None:
+    """Write one move of the life cycle, with what became known by it. Raises LeaseLost."""
+    values: dict[str, Any] = {"state": state}
+    if phases is not None:
+        values["phases"] = list(phases)
+    if failure is not _KEEP:
+        values["failure"] = None if failure is None else dict(failure)
+    _hold(session, spawner_id, fence, **values)
+    if address is not None:
+        proto, ip, port = address
+        server_id = session.scalar(select(orm.Spawner.server_id).where(orm.Spawner.id == spawner_id))
+        session.execute(
+            update(orm.Server)
+            .where(orm.Server.id == server_id)
+            .values(proto=proto, ip=ip, port=port)
+            .execution_options(synchronize_session=False)
+        )
+        note_change(session, orm.Server, server_id)
+    if spawner_state is not None:
+        _change_spawner(session, spawner_id, state=dict(spawner_state))
+
+
+def _delete_tokens(session: Session, user_id: int | None, note: str) -> None:
+    for token_id in session.scalars(
+        select(orm.APIToken.id).where(orm.APIToken.user_id == user_id, orm.APIToken.note == note)
+    ).all():
+        session.execute(delete(orm.APIToken).where(orm.APIToken.id == token_id))
+        note_change(session, orm.APIToken, token_id)
+
+
+def forget_secrets(
+    session: Session, spawner_id: int, fence: int, *, note: str, client_id: str, keep: bool
+) -> None:
+    """Delete the address, and unless the server will resume its tokens and OAuth client too.
+
+    Tokens are found by note and owner: after a restart nobody remembers their text (database §7).
+    """
+    _hold(session, spawner_id, fence, started=None)
+    row = session.execute(
+        select(orm.Spawner.user_id, orm.Spawner.server_id).where(orm.Spawner.id == spawner_id)
+    ).one()
+    _change_spawner(session, spawner_id, server_id=None, started=None, last_activity=naive_now())
+    if row.server_id is not None:
+        session.execute(delete(orm.Server).where(orm.Server.id == row.server_id))
+        note_change(session, orm.Server, row.server_id)
+    if keep:
+        return
+    _delete_tokens(session, row.user_id, note)
+    _change_spawner(session, spawner_id, oauth_client_id=None)
+    # Tokens and codes issued through the client go with it.
+    session.execute(delete(orm.APIToken).where(orm.APIToken.client_id == client_id))
+    session.execute(delete(orm.OAuthCode).where(orm.OAuthCode.client_id == client_id))
+    session.execute(delete(orm.OAuthClient).where(orm.OAuthClient.identifier == client_id))
+
+
+def end(
+    session: Session,
+    spawner_id: int,
+    fence: int,
+    *,
+    spawner_state: Mapping[str, Any] | None,
+    failure: Mapping[str, Any] | None,
+    phases: Sequence[Mapping[str, Any]],
+    output_tail: Sequence[str],
+) -> None:
+    """The run is over: stopped, with a failure or without. `spawner_state` None leaves what is stored."""
+    _hold(
+        session, spawner_id, fence, state=_STOPPED, owner_id=None,
+        failure=None if failure is None else dict(failure), phases=list(phases), output_tail=list(output_tail),
+        started=None,
+    )
+    if spawner_state is not None:
+        _change_spawner(session, spawner_id, state=dict(spawner_state), started=None)
+
+
+def take_over(session: Session, owner: int | None, *, dead_owners: Iterable[int] | None = None) -> list[ServerRecord]:
+    """Take the lease of every server that is not stopped and whose owner is dead; return them.
+
+    `dead_owners` None means that nobody else can be alive (one Hub per SQLite file). Servers that JupyterHub 6 left
+    running have no run yet; they get one, to be checked. A server that was being renamed is stopped: a rename is one
+    transaction. Each server gets a new fencing number, so whoever had it before can no longer write.
+    """
+    orphaned = Run.state != _STOPPED
+    if dead_owners is not None:
+        orphaned = orphaned & or_(Run.owner_id.is_(None), Run.owner_id.in_(list(dead_owners)))
+    session.execute(
+        update(Run)
+        .where(orphaned, Run.state == lifecycle.State.RENAMING.value)
+        .values(state=_STOPPED, owner_id=None)
+        .execution_options(synchronize_session=False)
+    )
+    session.execute(
+        update(Run)
+        .where(orphaned)
+        .values(fence=Run.fence + 1, owner_id=owner, updated=naive_now())
+        .execution_options(synchronize_session=False)
+    )
+    now, base = naive_now(), int(time.time() * 1000)
+    strangers = session.execute(
+        select(orm.Spawner.id, orm.Spawner.started, orm.User.cookie_id)
+        .join(orm.User, orm.User.id == orm.Spawner.user_id)
+        .outerjoin(Run, Run.spawner_id == orm.Spawner.id)
+        .where(orm.Spawner.server_id.is_not(None), or_(Run.spawner_id.is_(None), Run.state == _STOPPED))
+    ).all()
+    if strangers:
+        session.execute(delete(Run).where(Run.spawner_id.in_([row.id for row in strangers])))
+        session.execute(
+            insert(Run),
+            [
+                {
+                    "spawner_id": row.id, "cookie_id": row.cookie_id, "started": row.started,
+                    "state": lifecycle.State.CHECKING.value, "fence": base + 1, "owner_id": owner, "phases": [],
+                    "data": {}, "output_tail": [], "requested_by": "", "updated": now,
+                }
+                for row in strangers
+            ],
+        )
+    session.expire_all()
+    owned = Run.owner_id.is_(None) if owner is None else Run.owner_id == owner
+    rows = session.execute(_select_servers().where(Run.state != _STOPPED, owned))
+    return [_server_record(*row) for row in rows]
