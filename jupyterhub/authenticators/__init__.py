@@ -1,0 +1,1 @@
+"""Authenticators that are not among the classes of `jupyterhub.auth`."""
