@@ -1,0 +1,261 @@
+"""One request and what has become of it: the only object made per request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+if TYPE_CHECKING:
+    from .options import Options
+    from .table import RouteEntry
+    from .upstream import UpstreamConnection
+
+__all__ = ["HOP_BY_HOP", "SPECIAL_REQUEST_HEADERS", "Exchange", "Forwarding", "strip_prefix"]
+
+#: Headers that concern one connection only and are never passed on (RFC 9110 §7.6.1).
+HOP_BY_HOP = frozenset(
+    (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
+)
+#: Request headers that are looked at; all others are passed on as they are.
+SPECIAL_REQUEST_HEADERS = HOP_BY_HOP | {
+    b"host",
+    b"content-length",
+    b"expect",
+    b"x-forwarded-for",
+    b"x-forwarded-port",
+    b"x-forwarded-proto",
+    b"x-forwarded-host",
+}
+#: What `Connection` must not take away, whatever it says.
+_NOT_FOR_CONNECTION = frozenset(
+    (b"host", b"content-length", b"authorization", b"cookie", b"close", b"keep-alive")
+)
+_REPEATABLE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE", b"PROPFIND"))
+
+
+def strip_prefix(url: bytes, prefix: bytes) -> bytes:
+    """A request URL without the route that matched: `prefix` is decoded, the URL is not."""
+    path, mark, query = url.partition(b"?")
+    position = taken = 0
+    while taken < len(prefix) and position < len(path):
+        if path[position] == 0x25 and len(unquote_to_bytes(path[position : position + 3])) == 1:
+            position += 3
+        else:
+            position += 1
+        taken += 1
+    rest = path[position:]
+    return (rest if rest.startswith(b"/") else b"/" + rest) + mark + query
+
+
+class Forwarding:
+    """How requests are changed on their way, from the command line."""
+
+    __slots__ = (
+        "change_origin",
+        "custom",
+        "custom_lines",
+        "include_prefix",
+        "prepend_path",
+        "special",
+        "x_forward",
+    )
+
+    def __init__(self, options: Options) -> None:
+        self.x_forward = options.x_forward
+        self.prepend_path = options.prepend_path
+        self.include_prefix = options.include_prefix
+        self.change_origin = options.change_origin
+        lines = [
+            (n.lower().encode("latin-1"), f"{n}: {v}\r\n".encode("latin-1"))
+            for n, v in options.custom_headers
+        ]
+        #: Custom headers replace those of the same name that the client sent.
+        self.custom = frozenset(name for name, _ in lines)
+        self.custom_lines = b"".join(line for _, line in lines)
+        self.special = SPECIAL_REQUEST_HEADERS | self.custom
+
+
+class Exchange:
+    """A request from its first byte until its answer has been written."""
+
+    __slots__ = (
+        "body",
+        "body_done",
+        "body_size",
+        "chunked",
+        "discard",
+        "early",
+        "entry",
+        "expect_continue",
+        "host",
+        "keep_alive",
+        "length",
+        "lines",
+        "method",
+        "minor",
+        "response_done",
+        "response_started",
+        "sent_at",
+        "special",
+        "upstream",
+        "url",
+        "websocket",
+    )
+
+    def __init__(self) -> None:
+        self.method = b""
+        self.url = b""
+        self.host = b""
+        self.minor = 1
+        self.lines: list[bytes] = []
+        self.special: list[tuple[bytes, bytes, bytes]] = []
+        self.length: bytes | None = None
+        self.chunked = False
+        self.websocket = False
+        self.keep_alive = True
+        self.expect_continue = False
+        #: Body that came before there was somebody to send it to.
+        self.body: list[bytes] = []
+        self.body_size = 0
+        self.body_done = False
+        #: True when the rest of the body is read only to be thrown away.
+        self.discard = False
+        #: Bytes of a WebSocket that came before the target agreed to it.
+        self.early: list[bytes] = []
+        self.entry: RouteEntry | None = None
+        self.upstream: UpstreamConnection | None = None
+        #: When the request was sent on, on the monotonic clock; 0 before that and once an answer has begun.
+        self.sent_at = 0.0
+        self.response_started = False
+        self.response_done = False
+
+    @property
+    def repeatable(self) -> bool:
+        """True when it may be sent again on another connection if the first breaks before an answer."""
+        return (
+            self.body_done and not self.chunked and self.length in (None, b"0") and self.method in _REPEATABLE
+        )
+
+    def understand(self) -> tuple[int, str] | None:
+        """Read the special headers. A status and a reason when the request has to be refused.
+
+        What llhttp refuses by itself (both framings at once, two lengths, folded lines) does not come this
+        far.
+        """
+        host: bytes | None = None
+        for key, _, value in self.special:
+            if key == b"host":
+                if host is not None:
+                    return 400, "more than one Host header"
+                host = value.strip()
+            elif key == b"content-length":
+                if self.length is not None or not value.strip().isdigit():
+                    return 400, "Content-Length makes no sense"
+                self.length = value.strip()
+            elif key == b"transfer-encoding":
+                if self.chunked or value.strip().lower() != b"chunked":
+                    return 400, "Transfer-Encoding other than chunked"
+                if self.minor == 0:
+                    return 400, "Transfer-Encoding in HTTP/1.0"
+                self.chunked = True
+            elif key == b"expect":
+                self.expect_continue = self.minor == 1 and value.strip().lower() == b"100-continue"
+        if self.chunked and self.length is not None:
+            return 400, "both Content-Length and Transfer-Encoding"
+        if host is None:
+            if self.minor == 1:
+                return 400, "no Host header"
+            host = b""
+        self.host = host
+        if not self.url.startswith(b"/"):
+            return self._understand_target()
+        return None
+
+    def _understand_target(self) -> tuple[int, str] | None:
+        if self.url == b"*" and self.method == b"OPTIONS":
+            self.url = b"/"
+            return None
+        scheme, _, rest = self.url.partition(b"://")
+        if scheme.lower() not in (b"http", b"https") or not rest:
+            return 400, "the request's address makes no sense"
+        # An absolute address overrules the Host header (RFC 9112 §3.2.2).
+        cut = min((rest.index(sign) for sign in (b"/", b"?") if sign in rest), default=len(rest))
+        self.host = rest[:cut].rpartition(b"@")[2]
+        path = rest[cut:]
+        self.url = path if path.startswith(b"/") else b"/" + path
+        return None
+
+    def head(self, forwarding: Forwarding, peer: bytes, *, secure: bool) -> bytes:
+        """The request as it is sent to its target, up to the empty line."""
+        entry = self.entry
+        assert entry is not None and entry.target is not None
+        target = entry.target
+        url = self.url
+        if not forwarding.include_prefix and entry.prefix:
+            url = strip_prefix(url, entry.prefix)
+        if forwarding.prepend_path:
+            url = target.join(url)
+        host = target.authority if forwarding.change_origin or not self.host else self.host
+        parts = [self.method, b" ", url, b" HTTP/1.1\r\nHost: ", host, b"\r\n"]
+        parts += self.lines
+        dropped: set[bytes] = set()
+        seen: dict[bytes, bytes] = {}
+        for key, name, value in self.special:
+            if key == b"connection":
+                dropped.update(token.strip().lower() for token in value.split(b","))
+            elif key in forwarding.custom or key == b"host" or key in HOP_BY_HOP:
+                # A WebSocket's own Upgrade is written below.
+                continue
+            elif forwarding.x_forward and key.startswith(b"x-forwarded-"):
+                seen[key] = seen[key] + b"," + value if key in seen else value
+            else:
+                parts += (name, b": ", value, b"\r\n")
+        dropped -= _NOT_FOR_CONNECTION
+        dropped -= HOP_BY_HOP
+        if dropped:
+            kept = [line for line in self.lines if line.partition(b":")[0].lower() not in dropped]
+            parts[6 : 6 + len(self.lines)] = kept
+        if forwarding.x_forward:
+            self._forwarded(parts, seen, peer, secure=secure)
+        if self.chunked:
+            parts.append(b"Transfer-Encoding: chunked\r\n")
+        elif self.length is None and self.method in (b"DELETE", b"OPTIONS"):
+            parts.append(b"Content-Length: 0\r\n")
+        if self.websocket:
+            parts.append(b"Connection: Upgrade\r\nUpgrade: websocket\r\n")
+        parts += (forwarding.custom_lines, b"\r\n")
+        return b"".join(parts)
+
+    def _forwarded(self, parts: list[bytes], seen: dict[bytes, bytes], peer: bytes, *, secure: bool) -> None:
+        port = _port_of(self.host) or (b"443" if secure else b"80")
+        if self.websocket:
+            scheme = b"wss" if secure else b"ws"
+        else:
+            scheme = b"https" if secure else b"http"
+        for key, name, value in (
+            (b"x-forwarded-for", b"X-Forwarded-For: ", peer),
+            (b"x-forwarded-port", b"X-Forwarded-Port: ", port),
+            (b"x-forwarded-proto", b"X-Forwarded-Proto: ", scheme),
+        ):
+            before = seen.get(key)
+            parts += (name, before + b"," + value if before else value, b"\r\n")
+        host = seen.get(b"x-forwarded-host")
+        if host:
+            parts += (b"X-Forwarded-Host: ", host, b"\r\n")
+        elif self.host and not self.websocket:
+            parts += (b"X-Forwarded-Host: ", self.host, b"\r\n")
+
+    def header(self, wanted: bytes) -> bytes:
+        """The value of an ordinary request header, or nothing. Slow: for error pages only."""
+        for line in self.lines:
+            name, _, value = line.partition(b":")
+            if name.lower() == wanted:
+                return value.strip()
+        return b""
+
+
+def _port_of(host: bytes) -> bytes:
+    """The port in a Host header, if there is one. Colons inside brackets are an IPv6 address."""
+    after = host.rpartition(b"]")[2] if host.startswith(b"[") else host
+    port = after.rpartition(b":")[2] if b":" in after else b""
+    return port if port.isdigit() else b""

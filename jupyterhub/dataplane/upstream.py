@@ -1,0 +1,307 @@
+"""A connection to a target: sends one request at a time, passes the answer on as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import httptools
+
+from .exchange import HOP_BY_HOP, Exchange
+from .table import Target
+from .websocket import join
+
+if TYPE_CHECKING:
+    from .connection import ClientConnection
+    from .pool import Pool
+
+__all__ = ["UpstreamConnection"]
+
+#: Bytes of an answer's head: it comes from people's own servers, so it is not to be trusted either.
+HEAD_LIMIT = 262144
+_REDIRECTS = frozenset((201, 301, 302, 307, 308))
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """Belongs to a client while a request is under way, to the pool in between."""
+
+    __slots__ = (
+        "_broken",
+        "_chunk_out",
+        "_collected",
+        "_complete",
+        "_headers",
+        "_informational",
+        "_out",
+        "_parser",
+        "_pool",
+        "_reason",
+        "_reusable",
+        "_status",
+        "_until_close",
+        "client",
+        "exchange",
+        "idle_since",
+        "idle_timeout",
+        "target",
+        "transport",
+        "uses",
+    )
+
+    transport: Any
+
+    def __init__(self, target: Target, pool: Pool) -> None:
+        self.target = target
+        self._pool = pool
+        self.client: ClientConnection | None = None
+        self.exchange: Exchange | None = None
+        self.idle_since = 0.0
+        #: Seconds the target is willing to wait for another request, when it said so; 0 when it did not.
+        self.idle_timeout = 0.0
+        self.uses = 0
+        self._parser: Any = httptools.HttpResponseParser(self)
+        self._out: list[bytes] = []
+        self._reset()
+
+    def _reset(self) -> None:
+        self._status = 0
+        self._reason = b""
+        self._headers: list[tuple[bytes, bytes, bytes]] = []
+        self._informational = False
+        self._chunk_out = False
+        self._until_close = False
+        self._collected = 0
+        self._complete = False
+        self._reusable = False
+        self._broken = False
+
+    # For the client connection
+
+    def begin(self, client: ClientConnection, exchange: Exchange, head: bytes) -> None:
+        """Send a request: its head, and as much of the body as there is."""
+        self.client = client
+        self.exchange = exchange
+        self.uses += 1
+        self._reset()
+        exchange.upstream = self
+        if exchange.body:
+            self.transport.write(b"".join((head, *exchange.body)))
+            exchange.body.clear()
+            exchange.body_size = 0
+        else:
+            self.transport.write(head)
+
+    def abandon(self) -> None:
+        """The client is gone, or has been answered otherwise: nothing more may come from here."""
+        self.exchange = None
+        self.client = None
+        self.transport.abort()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        client, exchange = self.client, self.exchange
+        if exchange is None or client is None:
+            self._pool.forget(self)
+            return
+        if self._until_close and exc is None:
+            self.on_message_complete()
+            self._flush(client)
+            self._finish()
+            return
+        self.exchange = self.client = None
+        client.upstream_lost(exchange, self, exc)
+
+    def pause_writing(self) -> None:
+        if self.client is not None:
+            self.client.hold_for_upstream()
+
+    def resume_writing(self) -> None:
+        if self.client is not None:
+            self.client.release_for_upstream()
+
+    def data_received(self, data: bytes) -> None:
+        client = self.client
+        if client is None or self.exchange is None:
+            # Nobody asked for this. What a target says unasked must never reach the next request.
+            self.transport.abort()
+            return
+        # Counts what the parser collects: reset when a head is complete, and by every piece of a body.
+        self._collected += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._status == 101 and self.exchange.websocket:
+                self._flush(client)
+                self._join(client, data[upgrade.args[0] :])
+                return
+            self._broken = True
+        except httptools.HttpParserError:
+            self._broken = True
+        if self._collected > HEAD_LIMIT and not self._complete:
+            self._broken = True
+        self._flush(client)
+        if self._complete:
+            self._finish()
+        elif self._broken:
+            exchange, self.exchange, self.client = self.exchange, None, None
+            self.transport.abort()
+            client.upstream_lost(exchange, self, ValueError("its answer is not HTTP"))
+
+    def eof_received(self) -> bool:
+        return False
+
+    # Called by the parser
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._broken = True
+            self._reusable = False
+
+    def on_status(self, reason: bytes) -> None:
+        self._reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._status and not self._informational:
+            # A trailer, after the body; they are not passed on.
+            return
+        self._headers.append((name.lower(), name, value))
+
+    def on_headers_complete(self) -> None:
+        self._collected = 0
+        client, exchange = self.client, self.exchange
+        if self._complete or client is None or exchange is None:
+            return
+        status = self._parser.get_status_code()
+        if status == 101:
+            if not exchange.websocket:
+                self._broken = True
+                return
+            self._status = status
+            self._out.append(self._line(status) + _lines(self._headers) + b"\r\n")
+            return
+        if status < 200:
+            self._informational = True
+            if exchange.minor == 1:
+                self._out.append(self._line(status) + _lines(self._headers) + b"\r\n")
+            if status == 100:
+                exchange.expect_continue = False
+            return
+        self._status = status
+        self._out.append(self._head(client, exchange, status))
+        exchange.response_started = True
+        exchange.sent_at = 0.0
+        if exchange.method == b"HEAD":
+            # The parser cannot know that no body follows; this answer ends here, and so does this parser.
+            self._reusable = bool(self._parser.should_keep_alive()) and not self._until_close
+            self._until_close = False
+            self._complete = True
+            self._parser = httptools.HttpResponseParser(self)
+
+    def on_body(self, data: bytes) -> None:
+        self._collected = 0
+        if self._complete or self._broken:
+            return
+        if self._chunk_out:
+            self._out += (b"%x\r\n" % len(data), data, b"\r\n")
+        else:
+            self._out.append(data)
+
+    def on_message_complete(self) -> None:
+        if self._complete or self._broken or self._status == 101:
+            return
+        if self._informational:
+            self._reset()
+            return
+        if self._chunk_out:
+            self._out.append(b"0\r\n\r\n")
+        self._reusable = not self._until_close and bool(self._parser.should_keep_alive())
+        self._complete = True
+
+    # The answer's head
+
+    def _line(self, status: int) -> bytes:
+        return b"HTTP/1.1 %d %b\r\n" % (status, self._reason)
+
+    def _head(self, client: ClientConnection, exchange: Exchange, status: int) -> bytes:
+        length = False
+        chunked = False
+        dropped: set[bytes] = set()
+        for key, _, value in self._headers:
+            if key == b"content-length":
+                length = True
+            elif key == b"transfer-encoding":
+                chunked = True
+            elif key == b"connection":
+                dropped.update(token.strip().lower() for token in value.split(b","))
+            elif key == b"keep-alive":
+                self._note_keep_alive(value)
+        dropped.discard(b"content-length")
+        parts = [self._line(status)]
+        for key, name, value in self._headers:
+            if key in HOP_BY_HOP or key in dropped:
+                continue
+            if key == b"location" and client.server.rewrites_location and status in _REDIRECTS:
+                value = self._rewritten(client, exchange, value)
+            parts += (name, b": ", value, b"\r\n")
+        bodiless = exchange.method == b"HEAD" or status in (204, 304)
+        if not bodiless and not length:
+            self._until_close = not chunked
+            if exchange.minor == 1:
+                self._chunk_out = True
+                parts.append(b"Transfer-Encoding: chunked\r\n")
+            else:
+                exchange.keep_alive = False
+        parts += (client.connection_header(exchange), b"\r\n")
+        return b"".join(parts)
+
+    def _note_keep_alive(self, value: bytes) -> None:
+        for part in value.split(b","):
+            name, _, number = part.strip().partition(b"=")
+            if name.lower() == b"timeout" and number.isdigit():
+                # One second less than promised: the target's clock started earlier than ours.
+                self.idle_timeout = max(0.5, int(number) - 1.0)
+
+    def _rewritten(self, client: ClientConnection, exchange: Exchange, location: bytes) -> bytes:
+        options = client.server.options
+        url = urlsplit(location.decode("latin-1"))
+        if not url.netloc or url.netloc.encode("latin-1") != self.target.authority:
+            return location
+        if options.auto_rewrite and exchange.host:
+            url = url._replace(netloc=exchange.host.decode("latin-1"))
+        if options.protocol_rewrite:
+            url = url._replace(scheme=options.protocol_rewrite)
+        return url.geturl().encode("latin-1", "replace")
+
+    # The end
+
+    def _flush(self, client: ClientConnection) -> None:
+        if self._out:
+            client.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
+            self._out.clear()
+
+    def _finish(self) -> None:
+        client, exchange = self.client, self.exchange
+        assert client is not None and exchange is not None
+        self.client = self.exchange = None
+        if self._reusable and exchange.body_done and not self._broken and not self.transport.is_closing():
+            self.transport.resume_reading()
+            self._pool.put(self)
+        else:
+            self.transport.close()
+        client.response_done(exchange, self._status)
+
+    def _join(self, client: ClientConnection, rest: bytes) -> None:
+        exchange = self.exchange
+        assert exchange is not None
+        self.client = self.exchange = None
+        exchange.response_started = True
+        join(client, self, exchange, rest)
+
+
+def _lines(headers: list[tuple[bytes, bytes, bytes]]) -> bytes:
+    return b"".join(b"%b: %b\r\n" % (name, value) for _, name, value in headers)

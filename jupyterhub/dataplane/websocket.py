@@ -1,0 +1,94 @@
+"""After the handshake a WebSocket is two streams of bytes, passed on as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .connection import ClientConnection
+    from .exchange import Exchange
+    from .server import DataPlane
+    from .table import RouteEntry
+    from .upstream import UpstreamConnection
+
+__all__ = ["CLOSING_TIMEOUT", "Splice", "join"]
+
+#: Seconds in which the last bytes must be taken once the other side has hung up.
+CLOSING_TIMEOUT = 30.0
+
+
+class Splice(asyncio.Protocol):
+    """One end of a joined pair: what arrives here is written there, and no faster than it is taken there."""
+
+    __slots__ = ("_entry", "_owner", "_peer", "_transport", "closing_since")
+
+    def __init__(self, transport: Any, peer: Any, owner: DataPlane, entry: RouteEntry | None) -> None:
+        self._transport = transport
+        self._peer = peer
+        self._owner = owner
+        #: Only what people send counts as activity (services-and-proxy D5), so the target's end has none.
+        self._entry = entry
+        self.closing_since = 0.0
+
+    def data_received(self, data: bytes) -> None:
+        if self._entry is not None:
+            self._entry.last_activity = time.time()
+        self._peer.write(data)
+
+    def eof_received(self) -> bool:
+        self.hang_up()
+        return False
+
+    def pause_writing(self) -> None:
+        self._peer.pause_reading()
+
+    def resume_writing(self) -> None:
+        if not self._peer.is_closing():
+            self._peer.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._owner.splices.discard(self)
+        if not self._peer.is_closing():
+            # What is already on its way to the other side still gets there.
+            self._peer.close()
+
+    def hang_up(self) -> None:
+        """Close both ends once they have taken what is on its way to them."""
+        self._peer.close()
+        self._transport.close()
+
+    def sweep(self, now: float) -> None:
+        """Give up on an end that does not take its last bytes."""
+        if self._transport.is_closing():
+            self.closing_since = self.closing_since or now
+            if now - self.closing_since > CLOSING_TIMEOUT:
+                self._transport.abort()
+
+
+def join(client: ClientConnection, upstream: UpstreamConnection, exchange: Exchange, rest: bytes) -> None:
+    """Join a client and a target that have agreed on a WebSocket.
+
+    `rest` is what the target has said already.
+    """
+    server = client.server
+    near, far = client.transport, upstream.transport
+    near_end = Splice(near, far, server, exchange.entry)
+    far_end = Splice(far, near, server, None)
+    stuck = client.write_paused
+    client.leave()
+    server.splices.update((near_end, far_end))
+    near.set_protocol(near_end)
+    far.set_protocol(far_end)
+    if rest:
+        near.write(rest)
+    if exchange.early:
+        far.write(b"".join(exchange.early))
+        if exchange.entry is not None:
+            exchange.entry.touch()
+    near.resume_reading()
+    if stuck:
+        far.pause_reading()
+    else:
+        far.resume_reading()
