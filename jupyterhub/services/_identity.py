@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
+from tornado.httpclient import HTTPResponse
 from tornado.httputil import HTTPServerRequest
 from tornado.log import app_log
 from tornado.web import HTTPError, RequestHandler
@@ -261,25 +262,33 @@ class HubAuth(SingletonConfigurable):
                 self._tls.load_cert_chain(self.certfile, self.keyfile or None)
         return self._tls
 
+    async def fetch(self, method: str, url: str, **options: Any) -> HTTPResponse:
+        """Send a request to the Hub in the name of this application; return the response, whatever its
+        status.
+
+        `url` is absolute, or a path below `api_url`. Options: headers, params, data, json, timeout (seconds).
+        Raises HubUnreachable if there is no response.
+        """
+        if not re.match(r"[a-z+]+://", url):
+            url = url_path_join(self.api_url, url)
+        return await fetch(
+            method,
+            url,
+            headers={"Authorization": f"token {self.api_token}", **(options.pop("headers", None) or {})},
+            json_body=options.pop("json", None),
+            tls=self._tls_context() if url.startswith("https:") else None,
+            **options,
+        )
+
     async def _api_request(self, method: str, url: str, /, **options: Any) -> Any:
         """Ask the Hub and return the parsed JSON, or None for status 403 if `allow_403`.
 
-        `url` is absolute, or a path below `api_url`. Options: headers, params, data, json, timeout (seconds).
-        Everything but success is an HTTPError for the visitor: 502 if the Hub failed, else 500 (oauth §10.3).
+        Arguments are those of `fetch`. Everything but success is an HTTPError for the visitor: 502 if the
+        Hub failed, else 500 (oauth §10.3).
         """
         allow_403 = options.pop("allow_403", False)
-        if not re.match(r"[a-z+]+://", url):
-            url = url_path_join(self.api_url, url)
-        headers = {"Authorization": f"token {self.api_token}", **(options.pop("headers", None) or {})}
         try:
-            response = await fetch(
-                method,
-                url,
-                headers=headers,
-                json_body=options.pop("json", None),
-                tls=self._tls_context() if url.startswith("https:") else None,
-                **options,
-            )
+            response = await self.fetch(method, url, **options)
         except HubUnreachable as error:
             app_log.error(
                 "No answer from the Hub at %s: %s. Can JUPYTERHUB_API_URL be reached from here?",
@@ -305,7 +314,7 @@ class HubAuth(SingletonConfigurable):
             )
         if response.code >= 500:
             raise HTTPError(502, "The Hub failed to check who you are. Try again in a moment.")
-        raise HTTPError(500, "The Hub did not accept the log-in: %s", problem)
+        raise HTTPError(500, f"The Hub did not accept the log-in: {problem}")
 
     @staticmethod
     def _problem(body: bytes) -> str:

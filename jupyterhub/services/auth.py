@@ -391,12 +391,8 @@ class HubAuthenticated:
     def _raise_if_refused(self) -> None:
         if self._hub_refused is not None:
             model = self._hub_refused.model
-            raise HTTPError(
-                403,
-                "%s %s has no access to this server",
-                model.get("kind", "user").title(),
-                model.get("name"),
-            )
+            kind = str(model.get("kind", "user")).title()
+            raise HTTPError(403, f"{kind} {model.get('name')} has no access to this server")
 
     def get_login_url(self) -> str:
         """Return where to log in. Raises HTTPError 403 where that would not help."""
@@ -482,9 +478,8 @@ class HubOAuthCallbackHandler(HubOAuthenticated, RequestHandler):
         if not isinstance(auth, HubOAuth):
             raise TypeError(f"{type(self).__name__} needs a HubOAuth, not {type(auth).__name__}")
         if error := self.get_argument("error", ""):
-            raise HTTPError(
-                400, "The Hub did not log you in: %s", self.get_argument("error_description", "") or error
-            )
+            reason = self.get_argument("error_description", "") or error
+            raise HTTPError(400, f"The Hub did not log you in: {reason}")
         code = self.get_argument("code", "")
         if not code:
             raise HTTPError(400, "This page is part of logging in: the argument 'code' is missing")
@@ -507,7 +502,7 @@ class HubOAuthCallbackHandler(HubOAuthenticated, RequestHandler):
             app_log.warning("A browser came back from the Hub with a state that is not its own")
             raise HTTPError(
                 403,
-                "This log-in was not begun in this browser, or took too long. Open the page you wanted again.",
+                "This log-in was not begun in this browser, or took too long: open the page once more",
             )
         verifier = auth.get_code_verifier(state)
         auth.clear_oauth_state(state)
@@ -520,6 +515,9 @@ class HubOAuthCallbackHandler(HubOAuthenticated, RequestHandler):
         auth.set_cookie(self, token)
         self._hub_refused = None
         self.redirect(next_url)
+
+    # Jupyter Server otherwise asks for a log-in before the page that completes it.
+    setattr(get, "__allow_unauthenticated", True)
 
     async def _logged_in(self, auth: HubOAuth) -> bool:
         return bool(self._admit(await auth.get_user(self, sync=False)))

@@ -262,15 +262,13 @@ def check_xsrf_cookie(handler: ProtectedHandler) -> None:
         or request.headers.get("X-Csrftoken")
     )
     if not given:
-        raise HTTPError(403, "The '%s' argument is missing from this %s request", COOKIE_NAME, request.method)
+        raise HTTPError(403, f"The '{COOKIE_NAME}' argument is missing from this {request.method} request")
     token, cookie_id = read_token_cookie(handler)
     expected = _as_bytes(handler._xsrf_token_id)
-    fits = token is not None and cookie_id is not None and hmac.compare_digest(cookie_id, expected)
-    if not fits or token is None:
+    if token is None or cookie_id is None or not hmac.compare_digest(cookie_id, expected):
         raise HTTPError(
             403,
-            "The _xsrf cookie does not match the session of this %s request: reload the page",
-            request.method,
+            f"The {COOKIE_NAME} cookie does not match the session of this {request.method} request: reload",
         )
     if hmac.compare_digest(_as_bytes(given), token):
         return
@@ -278,6 +276,5 @@ def check_xsrf_cookie(handler: ProtectedHandler) -> None:
     if given_id is None or not hmac.compare_digest(given_id, expected):
         raise HTTPError(
             403,
-            "The _xsrf argument does not match the cookie of this %s request: reload the page",
-            request.method,
+            f"The {COOKIE_NAME} argument does not match the cookie of this {request.method} request: reload",
         )
