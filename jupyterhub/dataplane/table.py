@@ -274,7 +274,7 @@ class Routes:
         `body` holds `target` and whatever else was posted.
         """
         before = self.entries.get(key)
-        stored = {name: value for name, value in body.items() if name not in ("last_activity", "host")}
+        stored = {name: value for name, value in body.items() if name != "last_activity"}
         entry = RouteEntry(key, stored, time.time(), host_routing=self.host_routing)
         self._put(entry)
         if self._journal is not None:
