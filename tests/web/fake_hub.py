@@ -54,7 +54,14 @@ class FakeHub:
 
     def add_user(self, name: str, scopes: list[str], **more: Any) -> str:
         """Add a user and return a token of theirs."""
-        self.models[name] = {"name": name, "kind": "user", "admin": False, "groups": [], "scopes": scopes, **more}
+        self.models[name] = {
+            "name": name,
+            "kind": "user",
+            "admin": False,
+            "groups": [],
+            "scopes": scopes,
+            **more,
+        }
         return self.add_token(name)
 
     def add_token(self, name: str) -> str:
@@ -115,7 +122,10 @@ class _Activity(_Handler):
 class _Authorize(_Handler):
     def get(self) -> None:
         hub = self.fake
-        if self.get_argument("client_id") != hub.client_id or self.get_argument("redirect_uri") != hub.redirect_uri:
+        if (
+            self.get_argument("client_id") != hub.client_id
+            or self.get_argument("redirect_uri") != hub.redirect_uri
+        ):
             raise web.HTTPError(400)
         code = secrets.token_hex(15)
         hub.codes[code] = {"challenge": self.get_argument("code_challenge", ""), "user": hub.browser_user}
