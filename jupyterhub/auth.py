@@ -11,7 +11,7 @@ import inspect
 import re
 import shutil
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from shlex import join as shell_join
 from subprocess import PIPE, STDOUT, Popen
@@ -52,13 +52,12 @@ def __getattr__(name: str) -> Any:
 
 def _pamela() -> ModuleType:
     """Return the module `pamela`. Raises ImportError where PAM is missing."""
-    found: ModuleType | None = globals().get("pamela")
-    if found is None:
-        import pamela as found
+    if "pamela" not in globals():
+        import pamela
 
-        globals()["pamela"] = found
-    assert found is not None
-    return found
+        globals()["pamela"] = pamela
+    module: ModuleType = globals()["pamela"]
+    return module
 
 
 #: Names of methods before JupyterHub 1.2 → those that took their place. Old plugins still redefine the old
@@ -166,7 +165,7 @@ class Authenticator(LoggingConfigurable):
     ).tag(config=True)
 
     @default("any_allow_config")
-    def _default_any_allow_config(self) -> bool:
+    def _whether_a_setting_allows(self) -> bool:
         for name, trait in self.traits(config=True).items():
             if (name.startswith("allow") or trait.metadata.get("allow_config")) and getattr(self, name):
                 return True
@@ -476,7 +475,7 @@ class Authenticator(LoggingConfigurable):
 
     def check_blocked_users(self, username: str, authentication: AuthModel | None = None) -> Any:
         """Return whether the name is *not* blocked."""
-        return not self.blocked_users or username not in self.blocked_users
+        return username not in self.blocked_users
 
     def check_whitelist(self, username: str, authentication: AuthModel | None = None) -> Any:
         """Answer what `check_allowed` of this class does.
@@ -498,9 +497,8 @@ class Authenticator(LoggingConfigurable):
 
     async def run_post_auth_hook(self, handler: Any, auth_model: AuthModel) -> Any:
         """Return what `post_auth_hook` makes of the model; the model itself without a hook."""
-        if self.post_auth_hook is None:
-            return auth_model
-        return await maybe_future(self.post_auth_hook(self, handler, auth_model))
+        hook = self.post_auth_hook
+        return auth_model if hook is None else await maybe_future(hook(self, handler, auth_model))
 
     async def refresh_user(self, user: Any, handler: Any = None) -> Any:
         """Return whether the user's log-in still stands.
@@ -531,8 +529,8 @@ class Authenticator(LoggingConfigurable):
         """
         if not self.validate_username(user.name):
             raise ValueError(f"The user name {user.name!r} is not accepted by this Hub")
-        if self.allow_existing_users and not self.allow_all:
-            self.allowed_users.add(user.name)
+        if not self.allow_all and self.allow_existing_users:
+            self.allowed_users.update({user.name})
 
     def delete_user(self, user: Any) -> Any:
         """Forget a user who was deleted."""
@@ -609,7 +607,7 @@ class LocalAuthenticator(Authenticator):
 
     add_user_cmd = Command(
         help="""
-        The command that makes an account, as a list of words.
+        What to run to make an account, as a list of words.
 
         USERNAME in any word stands for the name, which is also added as the last word. For example,
         ['adduser', '-q', '--home', '/homes/USERNAME'] runs as: adduser -q --home /homes/ada ada
@@ -639,9 +637,8 @@ class LocalAuthenticator(Authenticator):
 
     def check_allowed(self, username: str, authentication: AuthModel | None = None) -> Any:
         """Return whether somebody may log in, by the groups of the machine or by the other rules."""
-        if self.check_allowed_groups(username, authentication):
-            return True
-        return super().check_allowed(username, authentication)
+        by_group = self.check_allowed_groups(username, authentication)
+        return by_group or super().check_allowed(username, authentication)
 
     def check_allowed_groups(self, username: str, authentication: AuthModel | None = None) -> bool:
         """Return whether the account is in one of `allowed_groups`.
@@ -660,31 +657,32 @@ class LocalAuthenticator(Authenticator):
     def _in_any_group(self, username: str, groups: Any) -> bool:
         account = self._getpwnam(username)
         member_of = set(self._getgrouplist(username, account.pw_gid))
-        for name in groups:
+        return not member_of.isdisjoint(self._numbers_of_groups(groups))
+
+    def _numbers_of_groups(self, names: Any) -> Iterator[int]:
+        for name in names:
             try:
-                group = self._getgrnam(name)
+                yield self._getgrnam(name).gr_gid
             except KeyError:
                 self.log.error("There is no group %r on this machine", name)
-                continue
-            if group.gr_gid in member_of:
-                return True
-        return False
 
     async def add_user(self, user: Any) -> Any:
         """Make sure of the account, then do the rest.
 
         Raises KeyError when there is none and none may be made.
         """
-        name = user.name
-        exists = await maybe_future(self.system_user_exists(user))
-        if not exists:
-            if not self.create_system_users:
-                raise KeyError(
-                    f"User {name!r} has no account on this machine; make one, or set "
-                    "LocalAuthenticator.create_system_users = True"
-                )
-            await asyncio.get_running_loop().run_in_executor(None, self.add_system_user, user)
+        if not await maybe_future(self.system_user_exists(user)):
+            await self._make_account(user)
         await maybe_future(super().add_user(user))
+
+    async def _make_account(self, user: Any) -> None:
+        if self.create_system_users:
+            await asyncio.get_running_loop().run_in_executor(None, self.add_system_user, user)
+        else:
+            raise KeyError(
+                f"User {user.name!r} has no account on this machine; make one, or set "
+                "LocalAuthenticator.create_system_users = True"
+            )
 
     @staticmethod
     def _getgrnam(name: str) -> Any:
@@ -812,17 +810,16 @@ class PAMAuthenticator(LocalAuthenticator):
             password = (password, data["otp"])
         shown = abbreviate(username)
         where = f" from {address}" if address else ""
+        options = {"service": self.service, "encoding": self.encoding}
         try:
-            pam.authenticate(username, password, service=self.service, encoding=self.encoding)
+            refused = "the password"
+            pam.authenticate(username, password, **options)
+            if self.check_account:
+                refused = "the account"
+                pam.check_account(username, **options)
         except pam.PAMError as error:
-            self.log.warning("PAM refuses user %r%s: %s", shown, where, error)
+            self.log.warning("PAM refuses %s of user %r%s: %s", refused, shown, where, error)
             return None
-        if self.check_account:
-            try:
-                pam.check_account(username, service=self.service, encoding=self.encoding)
-            except pam.PAMError as error:
-                self.log.warning("PAM refuses the account of user %r%s: %s", shown, where, error)
-                return None
         return username
 
     def pre_spawn_start(self, user: Any, spawner: Any) -> Any:

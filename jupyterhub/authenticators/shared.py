@@ -85,7 +85,7 @@ class SharedPasswordAuthenticator(Authenticator):
         """Warn also when there is no password that anybody could use."""
         super().check_allow_config()
         name = type(self).__name__
-        if not (self.user_password or self.admin_password or self.password_groups):
+        if not any((self.user_password, self.admin_password, self.password_groups)):
             self.log.warning("Nobody can log in: no password is configured. Set %s.user_password.", name)
         if self.admin_users and not self.admin_password:
             self.log.warning(
@@ -94,15 +94,15 @@ class SharedPasswordAuthenticator(Authenticator):
 
     async def authenticate(self, handler: Any, data: Any) -> Any:
         """Return the model of somebody who typed the right password for the name, else None."""
+        typed = data.get("password", "")
         username = self.normalize_username(data["username"])
-        password = data.get("password", "")
-        if username in self.admin_users:
-            if self.admin_password and constant_time_equal(password, self.admin_password):
-                return {"name": username, "admin": True, "groups": []}
+        admin = username in self.admin_users
+        wanted = self.admin_password if admin else self.user_password
+        if wanted and constant_time_equal(typed, wanted):
+            return {"name": username, "admin": admin, "groups": []}
+        if admin:
             return None
-        if self.user_password and constant_time_equal(password, self.user_password):
-            return {"name": username, "admin": False, "groups": []}
         for group_password, groups in self.password_groups.items():
-            if constant_time_equal(password, group_password):
+            if constant_time_equal(typed, group_password):
                 return {"name": username, "groups": list(groups)}
         return None
