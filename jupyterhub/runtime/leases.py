@@ -1,0 +1,50 @@
+"""Who owns a server now: this Hub process, its heartbeat, and the processes that are gone."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from ..store import leases as lease_store
+
+if TYPE_CHECKING:
+    from .context import HubContext
+
+#: Seconds between two heartbeats.
+HEARTBEAT_SECONDS = 10.0
+#: Seconds without a heartbeat after which a process counts as cut off.
+DEAD_AFTER_SECONDS = 45.0
+
+
+class Leases:
+    """This process in the table of Hub processes. Servers point to it with their fencing number."""
+
+    def __init__(self, context: HubContext) -> None:
+        self._context = context
+        self.process_id: int | None = None
+
+    def register(self, url: str = "") -> None:
+        """Announce this process. Blocks; part of start-up."""
+        self.process_id = self._context.database.run_sync(
+            lease_store.register_process, hostname=socket.gethostname(), pid=os.getpid(), url=url
+        )
+
+    async def heartbeat(self) -> None:
+        """Say that this process lives."""
+        if self.process_id is not None:
+            await self._context.database.run(lease_store.heartbeat, self.process_id)
+
+    async def dead_owners(self) -> list[int] | None:
+        """Return the processes that no longer live, or None when nobody else can be alive."""
+        database = self._context.database
+        if database.exclusive:
+            return None
+        processes = await database.read(lease_store.dead_processes, DEAD_AFTER_SECONDS)
+        return [process for process in processes if process != self.process_id]
+
+    async def unregister(self) -> None:
+        """Take this process out of the table; its servers belong to nobody, and to whoever starts next."""
+        if self.process_id is not None:
+            await self._context.database.run(lease_store.unregister_process, self.process_id)
+            self.process_id = None

@@ -1,0 +1,94 @@
+"""Start, stop and watch services; keep the registry behind `app._service_map`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from ..core import secrets
+from ..core.errors import HubError
+from ..net import can_connect
+from ..store.provisioning import ServiceDefinition
+
+if TYPE_CHECKING:
+    from ..services.service import Service
+    from .context import HubContext
+
+
+class ServiceFailed(HubError):
+    """A managed service did not come up."""
+
+    reason = "service-failed"
+
+
+class ServiceKeeper:
+    """Runs the managed services and says when an external one is away."""
+
+    def __init__(self, context: HubContext) -> None:
+        self._context = context
+        self._reachable: dict[str, bool] = {}
+
+    @staticmethod
+    def definition(service: Service, client_scopes: list[str]) -> ServiceDefinition:
+        """Return what is stored of a service. One that is managed and has no token gets one now."""
+        note = "from config"
+        if service.managed and not service.api_token:
+            service.api_token, note = secrets.new_token(), "generated at startup"
+        given = {name for name in service.trait_names(input=True) if name in service._trait_values}
+        return ServiceDefinition(
+            name=service.name,
+            fields={name: getattr(service, name) for name in given - {"name", "api_token"}},
+            api_token=service.api_token,
+            token_note=note,
+            managed=service.managed,
+            client_id=service.oauth_client_id,
+            redirect_uri=service.oauth_redirect_uri,
+            client_scopes=tuple(client_scopes),
+            oauth_available=service.oauth_available,
+            address=service.address(),
+        )
+
+    async def start_all(self) -> None:
+        """Start managed services and wait until those with a URL answer; wait for external ones without insisting.
+
+        Raises ServiceFailed, naming the service, when a managed one does not come up.
+        """
+        services: list[Any] = list(self._context.services.values())
+        await asyncio.gather(*(self._start(service) for service in services))
+
+    async def _start(self, service: Service) -> None:
+        log = self._context.log
+        if service.managed:
+            try:
+                await service.start()
+            except OSError as error:
+                raise ServiceFailed(f"Service {service.name!r} cannot be started: {error}") from error
+        server = service.server
+        if server is None:
+            return
+        try:
+            await server.wait_up(timeout=service.timeout if service.managed else 1, http=True)
+        except (TimeoutError, OSError) as error:
+            if service.managed:
+                raise ServiceFailed(
+                    f"Service {service.name!r} does not answer at {server.url} after {service.timeout} s: {error}"
+                ) from error
+            log.warning("External service %s does not answer at %s", service.name, server.url)
+
+    async def stop_all(self) -> None:
+        """Stop the managed services, side by side."""
+        await asyncio.gather(
+            *(service.stop() for service in list(self._context.services.values())), return_exceptions=True
+        )
+
+    async def check_all(self) -> None:
+        """Log which services cannot be reached, once per change."""
+        for service in list(self._context.services.values()):
+            server = service.server
+            if server is None:
+                continue
+            reachable = await asyncio.get_running_loop().run_in_executor(None, can_connect, server.ip, server.port)
+            if reachable != self._reachable.get(service.name, True):
+                log = self._context.log.info if reachable else self._context.log.warning
+                log("Service %s at %s %s", service.name, server.url, "answers again" if reachable else "cannot be reached")
+            self._reachable[service.name] = reachable
