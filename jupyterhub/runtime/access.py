@@ -73,6 +73,7 @@ class Access:
         self._clock = clock
         self._callers: OrderedDict[bytes, tuple[float, Caller | None]] = OrderedDict()
         self._keys_of_user: dict[int, set[bytes]] = {}
+        self._keys_of_token: dict[int, set[bytes]] = {}
         self._groups: dict[str, tuple[float, frozenset[str]]] = {}
 
     # Credentials
@@ -106,6 +107,8 @@ class Access:
             self._callers[key] = (now, caller)
             if caller is not None and caller.is_user:
                 self._keys_of_user.setdefault(caller.id, set()).add(key)
+            if caller is not None and caller.token is not None:
+                self._keys_of_token.setdefault(caller.token.id, set()).add(key)
             while len(self._callers) > MAX_CALLERS:
                 self._drop(next(iter(self._callers)))
         loaded: Caller | None = caller
@@ -113,12 +116,13 @@ class Access:
 
     def _drop(self, key: bytes) -> None:
         hit = self._callers.pop(key, None)
-        if hit is not None and hit[1] is not None and hit[1].is_user:
-            keys = self._keys_of_user.get(hit[1].id)
-            if keys is not None:
-                keys.discard(key)
-                if not keys:
-                    del self._keys_of_user[hit[1].id]
+        caller = hit[1] if hit is not None else None
+        if caller is None:
+            return
+        if caller.is_user:
+            _discard(self._keys_of_user, caller.id, key)
+        if caller.token is not None:
+            _discard(self._keys_of_token, caller.token.id, key)
 
     async def _load_token(self, token: str) -> Caller | None:
         identity = await self._context.database.run(token_store.find_by_token, token)
@@ -220,11 +224,25 @@ class Access:
         if user is not None:
             self._groups.pop(user.name, None)
 
+    def forget_token(self, token_id: int) -> None:
+        """A token was changed or revoked."""
+        for key in list(self._keys_of_token.get(token_id, ())):
+            self._drop(key)
+
     def forget_all(self) -> None:
         """Roles, groups or scopes have changed: anybody may be concerned."""
         self._callers.clear()
         self._keys_of_user.clear()
+        self._keys_of_token.clear()
         self._groups.clear()
+
+
+def _discard(index: dict[int, set[bytes]], number: int, key: bytes) -> None:
+    keys = index.get(number)
+    if keys is not None:
+        keys.discard(key)
+        if not keys:
+            del index[number]
 
 
 def _expired(caller: Caller | None) -> bool:
