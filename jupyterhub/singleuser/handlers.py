@@ -148,6 +148,9 @@ def install_hooks(base: type[Any] = JupyterHandler) -> None:
         if auth is None:
             return str(original_login_url(self))
         raise_if_refused(self)
+        if "Upgrade" in self.request.headers:
+            # A WebSocket cannot follow to a page with a form.
+            raise web.HTTPError(403)
         if not hasattr(self, "_hub_login_url"):
             self._hub_login_url = begin_login(auth, self)
         return str(self._hub_login_url)

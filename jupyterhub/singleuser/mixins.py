@@ -222,7 +222,7 @@ def make_singleuser_app(App: Any) -> Any:
         "__module__": __name__,
         "__doc__": f"{App.__name__} for one user of a JupyterHub.",
         "name": App.name,
-        "description": f"{App.__name__} for one user of a JupyterHub, which starts it and says who may use it.",
+        "description": f"{App.__name__} for one user of a JupyterHub, which starts it.",
         "aliases": {**_class_dict(App.aliases), **ALIASES, "base-url": f"{section}.base_url"},
         "flags": {**_class_dict(App.flags), **FLAGS},
     }
