@@ -100,6 +100,7 @@ function failed(event) {
     message.textContent = failure.message || event.message || "No reason was given.";
   }
   element("failure-title").hidden = true;
+  element("pending-hint")?.setAttribute("hidden", "");
   element("failure-next").textContent = failure.next_step || "";
   element("failure").hidden = cancelled;
   document.querySelector("#phases .current")?.classList.replace("current", "failed");
