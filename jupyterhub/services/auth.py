@@ -249,9 +249,9 @@ class HubOAuth(HubAuth):
 
     def check_xsrf_cookie(self, handler: Any) -> None:
         """Raise HTTPError 403 for a request with a cookie that may come from another site (oauth §11)."""
-        if getattr(handler, "_token_authenticated", False) or handler.settings.get(
-            "disable_check_xsrf", False
-        ):
+        if getattr(handler, "_token_authenticated", False):
+            return
+        if handler.settings.get("disable_check_xsrf"):
             return
         xsrf.check_xsrf_cookie(_with_xsrf_id(handler, self))
 
@@ -313,9 +313,9 @@ class HubAuthenticated:
     @property
     def hub_auth(self) -> HubAuth:
         """The object that asks the Hub; the class's one instance unless another was assigned."""
-        if self._hub_auth is None:
-            self._hub_auth = self.hub_auth_class.instance()
-        return self._hub_auth
+        auth = self._hub_auth or self.hub_auth_class.instance()
+        self._hub_auth = auth
+        return auth
 
     @hub_auth.setter
     def hub_auth(self, auth: HubAuth) -> None:
@@ -329,13 +329,8 @@ class HubAuthenticated:
     @property
     def allow_all(self) -> bool:
         """Whether everybody the Hub knows has access, as nothing says who has."""
-        return (
-            not self.allow_admin
-            and self.hub_scopes is None
-            and self.hub_services is None
-            and self.hub_users is None
-            and self.hub_groups is None
-        )
+        limits = (self.hub_users, self.hub_groups, self.hub_services, self.hub_scopes)
+        return not self.allow_admin and all(limit is None for limit in limits)
 
     def check_hub_user(self, model: UserModel) -> UserModel | None:
         """Return the model of somebody who has access, or raise UserNotAllowed."""
@@ -347,7 +342,7 @@ class HubAuthenticated:
     def _may_enter(self, model: UserModel) -> bool:
         if self.hub_scopes is not None:
             return bool(self.hub_auth.check_scopes(self.hub_scopes, model))
-        if self.allow_admin and model.get("admin", False):
+        if model.get("admin") and self.allow_admin:
             return True
         name = model["name"]
         if model.get("kind", "user") == "service":
@@ -368,10 +363,11 @@ class HubAuthenticated:
         if model is None:
             return None
         try:
-            self._hub_auth_user_cache = self.check_hub_user(model)
+            admitted = self.check_hub_user(model)
         except UserNotAllowed as refusal:
             self._hub_refused = refusal
             return None
+        self._hub_auth_user_cache = admitted
         self._keep_url_token()
         return self._hub_auth_user_cache
 

@@ -115,7 +115,7 @@ class JupyterHubIdentityProvider(IdentityProvider):  # type: ignore[misc, unused
         """Return whether somebody's scopes open this server. Without any scopes to ask for, it is closed."""
         if self.hub_auth.access_scopes:
             return bool(self.hub_auth.check_scopes(self.hub_auth.access_scopes, model))
-        if self.legacy_admin and model.get("admin"):
+        if model.get("admin") and self.legacy_admin:
             return True
         if model.get("kind", "user") != "user":
             return False

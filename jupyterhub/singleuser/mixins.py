@@ -137,11 +137,11 @@ class SingleUserNotebookAppMixin(HubSearchPaths, Configurable):
             more = {"hub_host": self.hub_host} if self.hub_host else {}
             HubOAuth.instance(
                 parent=self,
-                api_token=token,
                 oauth_client_id=client_id,
-                api_url=self.hub_api_url,
-                hub_prefix=self.hub_prefix,
                 base_url=server.base_url,
+                api_url=self.hub_api_url,
+                api_token=token,
+                hub_prefix=self.hub_prefix,
                 **more,
             )
             self.hub_host = HubOAuth.instance().hub_host
@@ -198,7 +198,9 @@ FLAGS = {
 
 def _class_dict(value: Any) -> dict[str, Any]:
     """Return a class's aliases or flags, which some declare as a trait."""
-    return dict(value.default_args[0] if isinstance(value, Dict) else value)
+    if isinstance(value, Dict):
+        value = (value.default_args or ({},))[0]
+    return dict(value)
 
 
 def _is_jupyter_server(app: type) -> bool:

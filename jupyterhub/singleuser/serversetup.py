@@ -28,8 +28,9 @@ PAGE_TEMPLATE = """\
 {% block logo %}<img src="{{ logo_url }}" alt="JupyterHub">{% endblock %}
 {% block header_buttons %}
 {{ super() }}
-<a id="jupyterhub-control-panel-link" class="btn btn-default btn-sm navbar-btn pull-right"
-   href="{{ hub_control_panel_url }}">Control Panel</a>
+<a href="{{ hub_control_panel_url }}" id="jupyterhub-control-panel-link" class="pull-right btn btn-sm">
+  Control Panel
+</a>
 {% endblock %}
 {% block script %}
 {{ super() }}

@@ -98,9 +98,11 @@ def anonymous_id(request: HTTPServerRequest) -> str:
     The headers are those of JUPYTERHUB_XSRF_ANONYMOUS_ID_HEADERS, by default `User-Agent` (web §8).
     """
     digest = hashlib.sha256(_client_address(request).encode("utf-8", "replace"))
-    for name in os.environ.get("JUPYTERHUB_XSRF_ANONYMOUS_ID_HEADERS", "User-Agent").split(";"):
+    wanted = os.environ.get("JUPYTERHUB_XSRF_ANONYMOUS_ID_HEADERS", "User-Agent")
+    for name in wanted.split(";"):
         if name.strip():
-            digest.update(request.headers.get(name.strip(), "").encode("utf-8", "replace"))
+            value = request.headers.get(name.strip(), "")
+            digest.update(value.encode("utf-8", "replace"))
             # A byte that no UTF-8 text contains: two headers cannot be confused with one longer one.
             digest.update(b"\xff")
     return base64.urlsafe_b64encode(digest.digest()).decode("ascii")

@@ -21,16 +21,14 @@ from .upstream import NotAvailable, upstream_environment
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
 
 
-@pytest.fixture(scope="module", params=["extension", "wrapped"])
-def hub(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
-    """A running Hub of 6.1.1 that starts our single-user server, as extension or as wrapped application."""
+def make_hub(directory: Path, extension: str, more: str = "") -> HubProcess:
+    """Start a Hub of 6.1.1 that starts our server, as extension ("1") or as wrapped application ("0")."""
     try:
         upstream = upstream_environment()
     except NotAvailable as reason:
         pytest.skip(f"NOT RUN, as JupyterHub 6.1.1 could not be had: {reason}")
     command = str(Path(sys.executable).parent / "jupyterhub-singleuser")
     arguments = ["--allow-root"] if os.geteuid() == 0 else []
-    extension = "1" if request.param == "extension" else "0"
     config = f"""
 c.ConfigurableHTTPProxy.command = ["{upstream.proxy}"]
 c.Spawner.cmd = ["{command}"]
@@ -41,10 +39,17 @@ c.Spawner.environment = {{
 }}
 c.Spawner.http_timeout = 60
 c.Authenticator.admin_users = {{"root-of-it-all"}}
+{more}
 """
-    directory = tmp_path_factory.mktemp("upstream-hub")
     process = HubProcess(directory, config, bin_dir=upstream.bin)
     process.start(wait=False)
+    return process
+
+
+@pytest.fixture(scope="module", params=["extension", "wrapped"])
+def hub(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    """A running Hub of 6.1.1 with our single-user server in one of its forms."""
+    process = make_hub(tmp_path_factory.mktemp("upstream-hub"), "1" if request.param == "extension" else "0")
     try:
         process.wait_until_up(120)
         yield process
@@ -76,9 +81,7 @@ class Browser:
     def page_config(self, name: str) -> dict[str, Any]:
         page = self.get(f"/user/{name}/lab")
         assert page.status_code == 200, page.text[:1000]
-        found = re.search(
-            r'<script id="jupyter-config-data" type="application/json">(.*?)</script>', page.text, re.S
-        )
+        found = re.search(r'<script id="jupyter-config-data" type="application/json">(.*?)</script>', page.text, re.S)
         assert found, page.text[:1000]
         config: dict[str, Any] = json.loads(found[1])
         return config
@@ -202,9 +205,7 @@ def test_log_out_ends_the_session_on_the_server(hub: HubProcess, ada: Browser) -
     answer = ada.get("/user/ada/lab")
     assert "/hub/login" in answer.url
     assert (
-        requests.get(
-            f"{hub.url}/hub/api/user", headers={"Authorization": f"token {token}"}, timeout=30
-        ).status_code
+        requests.get(f"{hub.url}/hub/api/user", headers={"Authorization": f"token {token}"}, timeout=30).status_code
         == 403
     )
 
@@ -215,3 +216,32 @@ def test_a_server_stops_when_the_hub_says_so(hub: HubProcess, ada: Browser) -> N
     assert hub.stop_server("ada").status in {202, 204}
     hub.wait_stopped("ada")
     wait_for(lambda: pid not in {p.pid for p in hub.processes()}, f"process {pid} has ended", 20)
+
+
+def test_internal_tls(tmp_path: Path) -> None:
+    """With certificates between Hub, proxy and server a person gets in as before."""
+    process = make_hub(
+        tmp_path,
+        "1",
+        f"""
+c.ConfigurableHTTPProxy.api_url = c.ConfigurableHTTPProxy.api_url.replace("http:", "https:")
+c.JupyterHub.internal_ssl = True
+c.JupyterHub.internal_certs_location = "{tmp_path}/certificates"
+""",
+    )
+    try:
+        process.wait_until_up(120)
+
+        def ask(method: str, path: str, token: str = process.token) -> Any:
+            return process.request(method, path, {} if method == "POST" else None, token=token)
+
+        assert ask("POST", "/hub/api/users/ada").status == 201
+        assert ask("POST", "/hub/api/users/ada/server").status in {201, 202}
+        servers = "/hub/api/users/ada"
+        wait_for(lambda: ask("GET", servers).json()["servers"].get("", {}).get("ready"), "a ready server", 60, 0.2)
+        token = ask("POST", "/hub/api/users/ada/tokens").json()["token"]
+        me = ask("GET", "/user/ada/api/me", token)
+        assert me.status == 200, me
+        assert me.json()["identity"]["username"] == "ada"
+    finally:
+        process.clean_up()

@@ -138,9 +138,7 @@ async def until(condition: Any, what: str, timeout: float = 20) -> None:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["extension", "wrapped"])
-async def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Server]:
+async def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
     """The server in both of its forms, with an extension that forgot every lock."""
     home = tmp_path_factory.mktemp("home")
     switch = "1" if request.param == "extension" else "0"
@@ -243,9 +241,7 @@ async def test_a_stranger_is_refused_on_every_route(server: Server) -> None:
                 except HTTPTimeoutError:
                     assert silent, (who, method, path)
                     continue
-                sent_to_hub = (
-                    answer.code == 302 and "/hub/api/oauth2/authorize?" in answer.headers["Location"]
-                )
+                sent_to_hub = answer.code == 302 and "/hub/api/oauth2/authorize?" in answer.headers["Location"]
                 if answer.code not in {403, 404, 405} and not (who == "stranger" and sent_to_hub):
                     wrong.append((who, method, path, route["name"], answer.code))
                 assert b"secret" not in answer.body
@@ -287,7 +283,7 @@ async def test_websockets_take_cookie_or_token_but_no_foreign_page(server: Serve
 
 
 async def test_the_owner_logs_in_and_gets_the_first_page(server: Server) -> None:
-    """The prefix leads to JupyterLab, JupyterLab to the Hub and back; the page knows the Hub and the token."""
+    """The prefix leads to JupyterLab, JupyterLab to the Hub and back; the page knows Hub and token."""
     assert (await server.visitor().fetch(PREFIX)).headers["Location"].rstrip("?") == PREFIX + "lab"
     visitor = await log_in(server)
     assert visitor.cookie("jupyterhub-user-ada")
