@@ -368,7 +368,7 @@ def tornado_settings(app: JupyterHub) -> dict[str, Any]:
         "failure_count": 0,
         "started_at": time.time(),
     }
-    configured = dict(app.tornado_settings_configured)
+    configured = dict(app.configured_tornado_settings)
     # The Hub's own values are where the configured ones say nothing.
     settings.update(configured)
     settings["cookie_options"] = dict(configured.get("cookie_options") or {})

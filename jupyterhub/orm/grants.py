@@ -22,7 +22,7 @@ def _role_map(kind: str, table: str) -> Table:
         Column("role_id", ForeignKey("roles.id", ondelete="CASCADE"), primary_key=True),
         # True when the authenticator granted it.
         Column("managed_by_auth", Boolean(create_constraint=False), default=False, nullable=False),
-        **TABLE_OPTIONS,
+        mysql_row_format="DYNAMIC",
     )
 
 

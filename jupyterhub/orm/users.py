@@ -23,7 +23,7 @@ user_group_map = Table(
     Base.metadata,
     Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
     Column("group_id", ForeignKey("groups.id", ondelete="CASCADE"), primary_key=True),
-    **TABLE_OPTIONS,
+    mysql_row_format="DYNAMIC",
 )
 
 

@@ -166,6 +166,7 @@ async def _close(launch: Launch) -> None:
 async def _issue_secrets(launch: Launch) -> None:
     """Issue the server's token and register its OAuth client, then hand both to the spawner."""
     spawner, user, context = launch.spawner, launch.user, launch.context
+    spawner._begin_run()
     requested = await resolve_token_scopes(launch)
     client_scopes = await resolve_client_scopes(launch)
     token = secrets.new_token()
@@ -187,6 +188,7 @@ async def _issue_secrets(launch: Launch) -> None:
         access_scope=f"access:servers!server={path}",
     )
     launch.own_token = token
+    spawner._resolved_client_scopes = client_scopes
     spawner.clear_state()
     spawner.api_token = token
     spawner.admin_access = context.admin_access or False

@@ -1,0 +1,1 @@
+"""What the classes of `jupyterhub.spawner` are made of."""
