@@ -201,6 +201,10 @@ class DataPlane:
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         await self._ending.wait()
         await self._drain.wait(self.options.drain_timeout)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # Impatience must not turn an orderly end into a kill at the last moment.
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
         self.close()
         # Closed transports say their last word in the next turn of the loop.
         await asyncio.sleep(0)

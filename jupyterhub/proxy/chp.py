@@ -225,8 +225,8 @@ class ConfigurableHTTPProxy(Proxy):
             )
         except FileNotFoundError:
             raise ProxyFailedToStart(
-                f"The proxy's program {words[0]!r} was not found. Correct ConfigurableHTTPProxy.command, or leave "
-                "it out to use the proxy that is built in"
+                f"The proxy's program {words[0]!r} was not found. Correct ConfigurableHTTPProxy.command, or "
+                "leave it out to use the proxy that is built in"
             ) from None
         except OSError as error:
             raise ProxyFailedToStart(f"The proxy's program {words[0]!r} cannot be run: {error}") from None
