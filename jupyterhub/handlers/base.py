@@ -125,9 +125,7 @@ class BaseHandler(HubRequestHandler):
     # Where to go
 
     def _validate_next_url(self, next_url: str) -> str:
-        site = redirects.site_of(
-            self.request, public_url=self.public_url, subdomain_host=self.subdomain_host
-        )
+        site = redirects.site_of(self.request, public_url=self.public_url, subdomain_host=self.subdomain_host)
         safe = redirects.validate_next(next_url, site)
         if next_url.strip() and not safe:
             self.log.warning("Not following next=%.200r, which leads away from this hub", next_url)
@@ -362,7 +360,7 @@ class PrefixRedirectHandler(BaseHandler):
         message = f"Nothing runs at {self.request.path} any more; the server has to be started again."
         self.finish(json.dumps({"message": message}))
 
-    post = put = patch = delete = _not_here  # type: ignore[assignment]
+    post = put = patch = delete = _not_here
 
     def check_xsrf_cookie(self) -> None:
         """Nothing here changes anything, so there is nothing to protect."""
@@ -393,9 +391,7 @@ class UserUrlHandler(BaseHandler):
         self.set_status(stopped_status(self))
         self.set_header("Content-Type", "application/json")
         start = url_path_join(self._absolute_hub, "spawn", quote(user_name, safe="@~"), server_name)
-        message = (
-            f"Nothing runs at {self.request.path} any more. Start the server again at {start}"
-        )
+        message = f"Nothing runs at {self.request.path} any more. Start the server again at {start}"
         self.finish(json.dumps({"message": message}))
 
     @property
@@ -449,7 +445,8 @@ class UserUrlHandler(BaseHandler):
         self.set_status(stopped_status(self))
         page = await self.render_template(
             "not_running.html",
-            target=user,
+            user=user,
+            viewer=self.current_user,
             is_own=self.current_user is not None and user.name == self.current_user.name,
             may_start=bool(await self.decide(["servers"], Resource(user=user.name, server=server_name))),
             server_name=server_name,
@@ -514,7 +511,7 @@ def _prefers_json(accept: str) -> bool:
 
 
 class UserRedirectHandler(BaseHandler):
-    """`/hub/user-redirect/…`: a link that works for everybody, since it leads to the visitor's own server (web §5.5)."""
+    """`/hub/user-redirect/…`: a link for everybody, since it leads to the visitor's own server (web §5.5)."""
 
     @web.authenticated
     async def get(self, path: str = "") -> None:

@@ -51,7 +51,7 @@ class LogoutHandler(BaseHandler):
 
     def _backend_logout_cleanup(self, name: str) -> None:
         """Forget the browser's cookies. For handlers that end a session by other means than `default_handle_logout`."""
-        self.log.info("User logged out: %s", name)
+        self.log.info("%s logged out", name)
         self.clear_login_cookie()
 
     async def default_handle_logout(self) -> None:
@@ -124,7 +124,7 @@ class LoginHandler(BaseHandler):
         user = await self.login_user(data)
         if user is not None:
             self.redirect(self.get_next_url(user))
-            self.log.info("User logged in: %s, in %.3f s", user.name, time.monotonic() - began)
+            self.log.info("%s logged in, in %.3f s", user.name, time.monotonic() - began)
             return
         name = data.get("username", "")
         self.log.warning(
@@ -147,12 +147,10 @@ class LoginHandler(BaseHandler):
             "next": url_escape(next_url),
             "username": name if len(name) <= LONGEST_SHOWN_NAME else "",
             "login_error": login_error,
-            "login_url": self.settings.get("login_url", ""),
-            "authenticator": self.authenticator,
-            "authenticator_login_url": url_concat(
-                self.authenticator.login_url(self.hub_prefix), {"next": next_url}
-            ),
             "xsrf": self.xsrf_token.decode("ascii"),
+            "authenticator": self.authenticator,
+            "login_url": self.settings.get("login_url", ""),
+            "authenticator_login_url": url_concat(self.authenticator.login_url(self.hub_prefix), {"next": next_url}),
         }
         custom = self.authenticator.get_custom_html(self.hub_prefix)
         if custom:
@@ -165,9 +163,7 @@ class LoginHandler(BaseHandler):
         if sync and "status_code" in ns and self.request.method == "POST" and not self._plain_error:
             ns.pop("username", None)
             message = ns.get("message") or "Something went wrong inside the hub. Please try again."
-            page = self._render(
-                login_error=message, username=self.get_body_argument("username", ""), sync=True, **ns
-            )
+            page = self._render(login_error=message, username=self.get_body_argument("username", ""), sync=True, **ns)
             if isinstance(page, str):
                 return page
             # A coroutine cannot be awaited where errors are written.

@@ -12,7 +12,7 @@ from tornado import web
 
 from .._version import __version__
 from ..aio import maybe_future
-from ..core.errors import AuthenticationStale, HubError, UserNotFound
+from ..core.errors import AuthenticationStale, HubError, StartCancelled, UserNotFound
 from ..core.lifecycle import State
 from ..core.names import check_display_name
 from ..core.scopes.algebra import Resource
@@ -144,9 +144,7 @@ class SpawnHandler(ServerPage):
         await self._get(user_name, server_name, self.get_query_argument("display_name", ""))
 
     @web.authenticated
-    async def post(
-        self, user_name: str | None = None, server_name: str = "", display_name: str = ""
-    ) -> None:
+    async def post(self, user_name: str | None = None, server_name: str = "", display_name: str = "") -> None:
         await self._post(user_name, server_name, display_name or self.get_query_argument("display_name", ""))
 
     async def _prepare_server(self, user_name: str | None, server_name: str, display_name: str) -> Any:
@@ -177,9 +175,7 @@ class SpawnHandler(ServerPage):
             return
         try:
             options = await maybe_future(spawner.options_from_query(query))
-            await self._wrap_spawn_single_user(
-                user, server_name, display_name, spawner, pending_url, options=options
-            )
+            await self._wrap_spawn_single_user(user, server_name, display_name, spawner, pending_url, options=options)
         except Exception as error:
             if not form or isinstance(error, AuthenticationStale):
                 raise
@@ -201,9 +197,7 @@ class SpawnHandler(ServerPage):
             fields[f"{name}_file"] = files
         try:
             options = await maybe_future(spawner.run_options_from_form(fields))
-            await self._wrap_spawn_single_user(
-                user, server_name, display_name, spawner, pending_url, options=options
-            )
+            await self._wrap_spawn_single_user(user, server_name, display_name, spawner, pending_url, options=options)
         except Exception as error:
             if isinstance(error, AuthenticationStale):
                 raise
@@ -212,11 +206,7 @@ class SpawnHandler(ServerPage):
     def _query_options(self) -> dict[str, list[str]] | None:
         """Return the options in the address, or None if it has none (config §9.5)."""
         reserved = {"next", "display_name", "_xsrf"}
-        given = {
-            name: self.get_query_arguments(name)
-            for name in self.request.query_arguments
-            if name not in reserved
-        }
+        given = {name: self.get_query_arguments(name) for name in self.request.query_arguments if name not in reserved}
         marked = {name[4:]: values for name, values in given.items() if name.startswith("opt-")}
         if "" in marked:
             raise web.HTTPError(422, "The option 'opt-' in this address has no name")
@@ -243,9 +233,7 @@ class SpawnHandler(ServerPage):
         await spawner.run_auth_state_hook(await auth_state_of(self, user))
         return str(await spawner.get_options_form() or "")
 
-    def _render_form(
-        self, for_user: Any, spawner_options_form: str, message: str = "", html_message: str = ""
-    ) -> Any:
+    def _render_form(self, for_user: Any, spawner_options_form: str, message: str = "", html_message: str = "") -> Any:
         """Return the page that asks for options, awaitable."""
         url = self._form_url()
         token = self.xsrf_token.decode("ascii")
@@ -272,7 +260,9 @@ class SpawnHandler(ServerPage):
         if not self._query_failed:
             return self.append_query_parameters(parts.path, exclude=["_xsrf"])
         # What the address asked for did not work; the form replaces it.
-        kept = {name: self.get_query_argument(name) for name in ("next", "display_name") if name in self._query}
+        kept: dict[str, str] = {
+            name: self.get_query_argument(name) for name in ("next", "display_name") if name in self._query
+        }
         return f"{parts.path}?{urlencode(kept)}" if kept else parts.path
 
     _query_failed = False
@@ -322,7 +312,10 @@ class SpawnHandler(ServerPage):
         loop = asyncio.get_running_loop()
         deadline = loop.time() + FAST_FAILURE_SECONDS
         while loop.time() < deadline:
-            if await start.wait(0.02):
+            try:
+                if await start.wait(0.02):
+                    break
+            except StartCancelled:
                 break
             if servers.state_of(user, server_name).state is not State.STARTING:
                 break

@@ -33,14 +33,14 @@ class CacheControlStaticFilesHandler(StaticFileHandler):
 class LogoHandler(StaticFileHandler):
     """One file, whatever the address says. Registered with `{"path": file}`."""
 
-    def initialize(self, path: str, default_filename: str | None = None) -> None:
+    def initialize(self, path: str, *arguments: Any, **options: Any) -> None:
         self._file = os.path.abspath(path)
-        super().initialize(os.path.dirname(self._file), default_filename)
+        super().initialize(os.path.dirname(self._file), *arguments, **options)
 
     def get(self, path: str | None = None, include_body: bool = True) -> Awaitable[None]:  # type: ignore[override]
         return super().get(os.path.basename(self._file), include_body)
 
-    def head(self, path: str | None = None) -> Awaitable[None]:  # type: ignore[override]
+    def head(self, path: str | None = None) -> Awaitable[None]:
         return self.get(path, include_body=False)
 
 

@@ -182,6 +182,7 @@ def split_tokens(records: Iterable[TokenRecord]) -> tuple[list[TokenView], list[
             row.created = record.created
 
     def order(row: Any) -> tuple[float, float]:
-        return tuple(-_aware(each).timestamp() if each else 0.0 for each in (row.last_activity, row.created))
+        used, made = (-_aware(each).timestamp() if each else 0.0 for each in (row.last_activity, row.created))
+        return used, made
 
     return sorted(api_tokens, key=order), sorted(clients.values(), key=order)

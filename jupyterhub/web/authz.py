@@ -127,7 +127,8 @@ def admin_only(method: Callable[..., Any]) -> Callable[..., Any]:
         DeprecationWarning,
         stacklevel=2,
     )
-    return auth_decorator(_check_admin)(method)
+    decorated: Callable[..., Any] = auth_decorator(_check_admin)(method)
+    return decorated
 
 
 def metrics_authentication(handler: Any, **kwargs: Any) -> None:

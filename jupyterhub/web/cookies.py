@@ -126,9 +126,7 @@ def sign_login(secret: str | bytes | dict[int, str] | dict[int, bytes], name: st
     return create_signed_value(secret, name, cookie_id, key_version=1 + secrets.randbelow(2**31 - 1)).decode("ascii")
 
 
-def set_login(
-    browser: Browser, settings: CookieSettings, name: str, cookie_id: str, *, secret: str | bytes
-) -> None:
+def set_login(browser: Browser, settings: CookieSettings, name: str, cookie_id: str, *, secret: str | bytes) -> None:
     """Log the browser in as the user with this cookie id, for as long as browsers keep signed cookies (30 days)."""
     attributes = flags(settings, browser.request, name, {"path": settings.hub_prefix})
     attributes.setdefault("expires_days", 30)

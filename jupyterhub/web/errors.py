@@ -20,7 +20,10 @@ STATUS_OF: Mapping[type[errors.HubError], int] = {
     errors.Unsuitable: 400,
     errors.TooManyServers: 429,
     errors.TooManyStarts: 429,
+    errors.HubShuttingDown: 503,
+    errors.StartCancelled: 409,
     errors.StartFailed: 500,
+    errors.PluginMistake: 500,
     errors.StopFailed: 500,
     errors.IllegalMove: 500,
     errors.LeaseLost: 503,
@@ -38,6 +41,7 @@ ADVICE_OF: Mapping[type[errors.HubError], str] = {
     errors.StoreUnavailable: "Reload the page in a moment. Running servers are not affected.",
     errors.ProxyUnavailable: "Reload the page in a moment.",
     errors.LeaseLost: "Reload the page in a moment.",
+    errors.HubShuttingDown: "Running servers are not affected. Reload the page in a moment.",
 }
 
 _ADVICE_BY_STATUS: Mapping[int, str] = {
@@ -88,7 +92,7 @@ def answer_for(error: BaseException | None, status: int = 500) -> ErrorAnswer:
         if retry_after is not None:
             headers["Retry-After"] = str(retry_after)
         failure = getattr(error, "failure", None)
-        if failure is not None:
+        if failure is not None and not isinstance(error, errors.StartCancelled):
             status = int(getattr(failure, "status", status) or status)
             advice = getattr(failure, "next_step", "") or advice
     elif isinstance(error, HTTPError):
@@ -109,8 +113,7 @@ def answer_for(error: BaseException | None, status: int = 500) -> ErrorAnswer:
 
 
 def _status_of(error: errors.HubError) -> int:
-    status = _first(STATUS_OF, error)
-    assert status is not None, "the root of the tree is in the table"
+    status: int = _first(STATUS_OF, error)
     return status
 
 

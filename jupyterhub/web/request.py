@@ -205,7 +205,7 @@ class HubRequestHandler(RequestHandler):
     def current_user(self, value: Any) -> None:
         self._jupyterhub_user = value
 
-    async def get_current_user(self) -> Any:  # type: ignore[override]
+    async def get_current_user(self) -> Any:
         """Return who calls, identifying them first if that has not happened."""
         if not hasattr(self, "_jupyterhub_user"):
             await self._identify()
@@ -369,8 +369,8 @@ class HubRequestHandler(RequestHandler):
         self.set_header("X-JupyterHub-Version", INTERFACE_VERSION)
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Referrer-Policy", "same-origin")
-        for name, value in headers.items():
-            self.set_header(name, value)
+        for configured, value in headers.items():
+            self.set_header(configured, value)
         given = {name.lower() for name in headers}
         if "access-control-allow-headers" not in given:
             self.set_header("Access-Control-Allow-Headers", "accept, content-type, authorization")
