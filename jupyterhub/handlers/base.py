@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 from collections.abc import Awaitable, Mapping
 from http.client import responses
@@ -22,7 +23,7 @@ from ..core.scopes.algebra import Resource
 from ..core.urls import url_path_join
 from ..web import cookies, errors, redirects
 from ..web.request import HubRequestHandler, new_reference
-from ..web.templates import PageVariables
+from ..web.templates import PageVariables, has_overrides
 
 __all__ = [
     "AddSlashHandler",
@@ -234,12 +235,18 @@ class BaseHandler(HubRequestHandler):
             "xsrf": self.xsrf_token.decode("ascii"),
             "xsrf_token": self.xsrf_token,
             "options_form": self._may_ask_for_options,
-            "load_bootstrap": bool(self.settings.get("template_paths")),
+            "load_bootstrap": self._has_overrides,
             **variables.resolve(user),
         }
         for name, problem in variables.problems:
             self.log.error("The template variable %r failed and is left out: %r", name, problem)
         return namespace
+
+    @property
+    def _has_overrides(self) -> bool:
+        """Whether templates of a deployment may expect the libraries that those of JupyterHub 6 loaded."""
+        own = os.path.join(os.path.dirname(self.settings["static_path"]), "templates")
+        return has_overrides(self.settings["jinja2_env"], self.settings.get("template_path") or (), own)
 
     @property
     def _may_ask_for_options(self) -> bool:

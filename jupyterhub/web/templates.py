@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
@@ -37,9 +38,17 @@ def build_environments(
 
 def _environment(settings: Mapping[str, Any], *, asynchronous: bool) -> Environment:
     environment = Environment(**{**settings, "enable_async": asynchronous})
+    environment.extend(own_loader=environment.loader)
     environment.filters.setdefault("isoformat", isoformat)
     environment.filters.setdefault("utc", utc_text)
     return environment
+
+
+def has_overrides(environment: Environment, template_paths: Sequence[str], own_path: str) -> bool:
+    """Return whether a template may come from a deployment: from a folder of its own, or a loader of a plugin."""
+    if environment.loader is not getattr(environment, "own_loader", None):
+        return True
+    return any(os.path.abspath(path) != os.path.abspath(own_path) for path in template_paths)
 
 
 def isoformat(value: Any) -> str:

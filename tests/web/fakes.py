@@ -386,7 +386,7 @@ class PlayedHub:
             "users": self.people,
             "jinja2_env": environment,
             "jinja2_env_sync": environment_sync,
-            "template_paths": template_paths,
+            "template_path": [*template_paths, f"{DATA_FILES_PATH}/templates"],
             "static_path": f"{DATA_FILES_PATH}/static",
             "static_url_prefix": f"{hub_prefix}static/",
             "static_handler_class": CacheControlStaticFilesHandler,

@@ -119,11 +119,19 @@ async def test_the_admin_page_is_for_holders_of_its_scope(hub: PlayedHub) -> Non
     assert 'href="/hub/admin"' in text_of(await browser.get("/hub/home"))
 
 
-UPSTREAMS_ADDRESSES = """
-css/style.min.css css/style.css js/jhapi.js js/utils.js favicon.ico images/jupyter.png
-components/jquery/dist/jquery.min.js components/bootstrap/dist/js/bootstrap.bundle.min.js
-components/bootstrap/dist/css/bootstrap.min.css components/moment/moment.js components/requirejs/require.js
-""".split()
+UPSTREAMS_ADDRESSES = [
+    "css/style.min.css",
+    "css/style.css",
+    "js/jhapi.js",
+    "js/utils.js",
+    "favicon.ico",
+    "images/jupyter.png",
+    "components/jquery/dist/jquery.min.js",
+    "components/bootstrap/dist/js/bootstrap.bundle.min.js",
+    "components/bootstrap/dist/css/bootstrap.min.css",
+    "components/moment/moment.js",
+    "components/requirejs/require.js",
+]
 
 
 async def test_static_files_are_kept_only_under_a_versioned_address(hub: PlayedHub) -> None:
@@ -309,7 +317,8 @@ def write(folder: Path, **templates: str) -> list[str]:
     return [str(folder)]
 
 
-async def test_an_override_extends_what_it_overrides(tmp_path: Path) -> None:
+async def test_an_override_extends_what_it_overrides(tmp_path: Path, hub: PlayedHub) -> None:
+    usual = hub
     paths = write(
         tmp_path,
         page='{% extends "templates/page.html" %}{% block footer %}<footer>OURS {{ extra }}</footer>{% endblock %}'
@@ -323,6 +332,7 @@ async def test_an_override_extends_what_it_overrides(tmp_path: Path) -> None:
         page = text_of(await browser.get("/hub/home"))
         assert "<footer>OURS ada</footer>" in page and 'require(["jquery"]' in page
         assert "bootstrap.min.css" in page and page.index("js/amd.js") < page.index('require(["jquery"]')
+        assert "bootstrap" not in text_of(await (await usual.logged_in("ada")).get("/hub/home"))
         assert "OURS nobody" in text_of(await hub.browser().get("/hub/login"))
         hub.servers.refuse_with = errors.TooManyServers("full")
         assert "Busy!" in text_of(await browser.get("/hub/spawn"))
