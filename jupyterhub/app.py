@@ -1,8 +1,10 @@
 """The application `jupyterhub`: reads its configuration, builds a Hub, runs it, ends it (cli §1)."""
 
 import asyncio
+import inspect
 import logging
 import os
+import shlex
 import signal
 import sys
 import time
@@ -14,11 +16,13 @@ from tornado.log import access_log, app_log, gen_log
 from tornado.web import Application as WebApplication
 from traitlets import Any as AnyTrait
 from traitlets import Bool, Dict, Instance, Integer, List, TraitError, Unicode, default
-from traitlets.config import Application, LazyConfigValue, catch_config_error
+from traitlets.config import Application, Config
+from traitlets.config.loader import ConfigFileNotFound, JSONFileConfigLoader, LazyConfigValue, PyFileConfigLoader
 
 from . import wiring
 from ._data import DATA_FILES_PATH
 from ._version import __version__
+from .aio import maybe_future
 from .appconfig import (
     DatabaseSettings,
     LimitSettings,
@@ -28,25 +32,26 @@ from .appconfig import (
     SecuritySettings,
     ServiceSettings,
 )
-from .appconfig.checks import describe_unknown_keys
-from .commands import NewToken, UpgradeDB
+from .appconfig.mistakes import explain_wrong_value, find_mistakes, find_places
+from .commands import NewToken, UpgradeDB, write_config_file
 from .core.errors import HubError
 from .core.urls import subdomain_hook_idna, url_path_join
-from .crypto import CryptKeeper
+from .crypto import CryptKeeper, EncryptionUnavailable
 from .log import CoroutineLogFormatter
-from .metrics import HUB_STARTUP_DURATION_SECONDS
-from .objects import Hub
+from .metrics import HUB_STARTUP_DURATION_SECONDS, PeriodicMetricsCollector
 from .runtime.context import HubContext
 from .runtime.periodic import start_periodic_tasks
 from .store.database import Database
-from .user import UserDict
 
 __all__ = ["DATA_FILES_PATH", "JupyterHub", "NewToken", "UpgradeDB", "app_log", "main", "subdomain_hook_idna"]
 
+DEFAULT_CONFIG_FILE = "jupyterhub_config.py"
 #: Seconds that everything the Hub stops at its own end may take together.
 SHUTDOWN_TIMEOUT = 120.0
 #: Seconds between the last straw of `consecutive_failure_limit` and the end.
 FAILURE_EXIT_DELAY = 2.0
+#: Seconds within which the proxy has to answer once it runs.
+PROXY_ANSWER_TIMEOUT = 15.0
 
 ALIASES = {
     "log-level": "Application.log_level",
@@ -71,8 +76,16 @@ FLAGS: dict[str, Any] = {
     "generate-config": ({"JupyterHub": {"generate_config": True}}, "Write a configuration file and end."),
     "generate-certs": ({"JupyterHub": {"generate_certs": True}}, "Write the internal certificates and end."),
     "no-db": ({"JupyterHub": {"db_url": "sqlite:///:memory:"}}, "Keep everything in memory only."),
-    "upgrade-db": ({"JupyterHub": {"upgrade_db": True}}, "Bring an older database to the present schema first."),
-    "no-ssl": ({"JupyterHub": {"confirm_no_ssl": True}}, "Old, does nothing."),
+    "upgrade-db": ({"JupyterHub": {"upgrade_db": True}}, "Bring an older database up to date first."),
+    "no-ssl": ({"JupyterHub": {"confirm_no_ssl": True}}, "Deprecated and without effect."),
+}
+
+#: Deprecated settings of the Hub → those of the proxy that say the same.
+OLD_PROXY_SETTINGS = {
+    "proxy_cmd": "command",
+    "debug_proxy": "debug",
+    "proxy_auth_token": "auth_token",
+    "proxy_check_interval": "check_running_interval",
 }
 
 
@@ -86,52 +99,76 @@ class JupyterHub(
     ServiceSettings,
     Application,
 ):
-    """A multi-user server for Jupyter: logs people in, starts a server for each, proxies them all."""
+    """A multi-user server for Jupyter: logs people in, starts a server for each, proxies them all.
+
+    `initialize` calls the `init_…` methods in order, `start` what follows; a subclass may override one and call it with
+    `super()`.
+    """
 
     name = "jupyterhub"
     version = __version__
-    description = "Start a multi-user server for Jupyter: it logs people in, starts a server for each, and proxies them."
+    description = "Log people in, start a Jupyter server for each of them, and bring them there."
     examples = """
+    A configuration file to begin with, every setting explained:
+
         jupyterhub --generate-config -f /etc/jupyterhub/jupyterhub_config.py
+
+    Run a Hub by that file:
+
         jupyterhub -f /etc/jupyterhub/jupyterhub_config.py
+
+    Try it out on another port, below a path:
+
         jupyterhub --url=http://127.0.0.1:9000/hub-below/
     """
     aliases = Dict(ALIASES)
     flags = Dict(FLAGS)
     raise_config_file_errors = True
     subcommands = {
-        "token": (NewToken, "Issue an API token for a user."),
-        "upgrade-db": (UpgradeDB, "Bring the database to the present schema."),
+        "token": (NewToken, "Print a new API token for a user."),
+        "upgrade-db": (UpgradeDB, "Bring the database up to date with this release."),
     }
 
-    config_file = Unicode("jupyterhub_config.py", help="The configuration file.").tag(config=True)
-    generate_config = Bool(False, help="Write a configuration file with every setting explained, and end.").tag(
+    config_file = Unicode(DEFAULT_CONFIG_FILE, help="The configuration file.").tag(config=True)
+
+    generate_config = Bool(
+        False, help="Write a configuration file with every setting explained, and end. For the command line."
+    ).tag(config=True)
+
+    answer_yes = Bool(False, help="Overwrite an existing file with --generate-config without asking.").tag(config=True)
+
+    pid_file = Unicode(help="A file for the number of the Hub's process; removed when the Hub is stopped.").tag(
         config=True
     )
-    answer_yes = Bool(False, help="Answer every question with yes.").tag(config=True)
-    pid_file = Unicode(help="File to which the Hub writes its process id.").tag(config=True)
-    extra_log_file = Unicode(help="Old: also log to this file. Better redirect the output.").tag(config=True)
-    extra_log_handlers = List(Instance(logging.Handler), help="Further handlers for the Hub's log.").tag(config=True)
+
+    extra_log_file = Unicode(help="Deprecated: a second copy of the log. Redirect the output instead.").tag(config=True)
+
+    extra_log_handlers = List(
+        Instance(logging.Handler),
+        help="Further handlers for the Hub's log. One without a formatter gets the Hub's.",
+    ).tag(config=True)
 
     # What the steps of start-up make.
-    authenticator: Any = AnyTrait()
-    proxy: Any = AnyTrait()
-    hub: Any = AnyTrait()
-    users: Any = AnyTrait()
+    authenticator: Any = AnyTrait(None, allow_none=True)
+    proxy: Any = AnyTrait(None, allow_none=True)
+    hub: Any = AnyTrait(None, allow_none=True)
+    users: Any = AnyTrait(None, allow_none=True)
     eventlog: Any = AnyTrait(None, allow_none=True)
     oauth_provider: Any = AnyTrait(None, allow_none=True)
     http_server: Any = AnyTrait(None, allow_none=True)
     tornado_application: Any = AnyTrait(None, allow_none=True)
     handlers = List()
+    exit_status = Integer(0)
     _service_map = Dict()
     _log_formatter_cls = CoroutineLogFormatter
-    exit_status = Integer(0)
 
     def __init__(self, **kwargs: Any) -> None:
         self.context: HubContext | None = None
         self.database: Database | None = None
         self.configured_tornado_settings: dict[str, Any] = {}
+        self.metrics_collector: PeriodicMetricsCollector | None = None
         self._ended: asyncio.Event | None = None
+        self._cleaned_up = False
         self._began = time.monotonic()
         super().__init__(**kwargs)
 
@@ -152,38 +189,119 @@ class JupyterHub(
 
     @default("classes")
     def _classes_default(self) -> list[type[Any]]:
-        from .auth import Authenticator, LocalAuthenticator, PAMAuthenticator
+        from .auth import Authenticator, DummyAuthenticator, LocalAuthenticator, PAMAuthenticator
+        from .authenticators.shared import SharedPasswordAuthenticator
+        from .httpclient import JupyterHubHTTPClient
         from .proxy import ConfigurableHTTPProxy, Proxy
         from .spawner import LocalProcessSpawner, SimpleLocalProcessSpawner, Spawner
 
         found: list[type[Any]] = [
             type(self), Spawner, LocalProcessSpawner, SimpleLocalProcessSpawner, Authenticator, LocalAuthenticator,
-            PAMAuthenticator, Proxy, ConfigurableHTTPProxy, CryptKeeper,
+            PAMAuthenticator, DummyAuthenticator, SharedPasswordAuthenticator, Proxy, ConfigurableHTTPProxy,
+            CryptKeeper, PeriodicMetricsCollector, JupyterHubHTTPClient,
         ]
         return found
 
     # Configuration
 
-    @property
-    def db(self) -> Any:
-        """The session that plugins share; made on first use."""
-        assert self.database is not None, "the database is not open yet"
-        return self.database.plugin_session
+    def load_configuration(self) -> None:
+        """Read the configuration file and say what in it is not a setting. Ends with status 1 when it cannot."""
+        path = os.path.abspath(os.path.expanduser(self.config_file))
+        if os.path.exists(path):
+            self.load_config_file(os.path.basename(path), path=os.path.dirname(path))
+        elif self.config_file != DEFAULT_CONFIG_FILE:
+            self.fail(f"The configuration file {path} does not exist")
+        else:
+            self.log.debug("There is no %s; the defaults hold", path)
+        self._mention_mistakes()
 
-    @property
-    def session_factory(self) -> Any:
-        return lambda: self.db
+    def load_config_file(self, filename: str, path: Any = None) -> None:
+        """Execute `<stem>.py`, then merge `<stem>.json`, whatever the extension given (config §1.1).
 
-    @catch_config_error
-    async def initialize(self, argv: list[str] | None = None) -> None:
-        """Everything before `start`: configuration, database, people, web application."""
+        What the command line says wins over both. A file that raises ends the start with status 1.
+        """
+        stem = os.path.splitext(filename)[0]
+        merged, loaded = Config(), []
+        for loader_class, extension in ((PyFileConfigLoader, ".py"), (JSONFileConfigLoader, ".json")):
+            loader = loader_class(stem + extension, path=path, log=self.log)
+            try:
+                found = loader.load_config()
+            except ConfigFileNotFound:
+                continue
+            except Exception:
+                self.log.critical("The configuration file %s cannot be read", loader.full_filename, exc_info=True)
+                self.exit(1)
+            for section, names in merged.collisions(found).items():
+                self.log.warning(
+                    "%s is given in %s and in %s, which wins", ", ".join(f"{section}.{name}" for name in names),
+                    loaded[0], loader.full_filename,
+                )
+            merged.merge(found)
+            loaded.append(loader.full_filename)
+        if not loaded:
+            self.log.warning("Nothing was read: beside %s there is neither %s.py nor %s.json", filename, stem, stem)
+        self._loaded_config_files = [*self._loaded_config_files, *loaded]
+        if "JupyterHubApp" in merged:
+            self.log.warning("The section c.JupyterHubApp is old; it is called c.JupyterHub")
+            old = merged.pop("JupyterHubApp")
+            old.merge(merged.get("JupyterHub", Config()))
+            merged.JupyterHub = old
+        merged.merge(self.cli_config)
+        try:
+            self.update_config(merged)
+        except TraitError as error:
+            self.fail(self._explained(error))
+
+    def _explained(self, error: Exception) -> str:
+        return f"A setting has a value that is not possible. {self._with_place(error)}"
+
+    def _with_place(self, error: Exception) -> str:
+        return explain_wrong_value(error, find_places(self._loaded_config_files))
+
+    def _load_config(self, cfg: Any, section_names: Any = None, traits: Any = None) -> None:
+        # traitlets would warn about unknown names at every look at the configuration, without saying where they stand.
+        known, quiet = self.traits(config=True), cfg.copy()
+        for section in section_names or self.section_names():
+            if section in quiet:
+                quiet[section] = Config(
+                    {name: value for name, value in quiet[section].items() if name in known or name[:1].isupper()}
+                )
+        super()._load_config(quiet, section_names=section_names, traits=traits)
+
+    def _mention_mistakes(self) -> None:
+        if not any(section[:1].isupper() for section in self.config):
+            return
+        try:
+            classes = [*self.classes, self.authenticator_class, self.spawner_class, self.proxy_class]
+        except TraitError as error:
+            self.fail(self._explained(error))
+            return
+        sections = ("EventLogger", "Application", "SingletonConfigurable", "LoggingConfigurable", "Configurable")
+        for mistake in find_mistakes(self.config, classes, find_places(self._loaded_config_files), sections):
+            self.log.warning("%s", mistake)
+
+    def fail(self, sentence: object, status: int = 1) -> None:
+        """End with a sentence for whoever started the Hub."""
+        self.log.critical("%s", sentence)
+        self.exit(status)
+
+    # Start-up, step by step
+
+    async def initialize(self, argv: Any = None) -> None:
+        """Do everything before `start`: configuration, database, people, web application."""
         self._began = time.monotonic()
         super().initialize(argv)
-        if self.generate_config or self.generate_certs or self.subapp:
+        if self.subapp:
+            return
+        if self.extra_args:
+            self.fail(f"Not understood: {shlex.join(self.extra_args)}; see jupyterhub --help")
+        if self.generate_config:
             return
         self.load_configuration()
-        self.write_pid_file()
         self.init_logging()
+        if self.generate_certs:
+            return
+        self.write_pid_file()
         self.log_versions()
         self.init_secrets()
         self.init_internal_ssl()
@@ -198,80 +316,59 @@ class JupyterHub(
         self.init_handlers()
         self.init_tornado_application()
 
-    def load_configuration(self) -> None:
-        """Read the configuration file and say what in it is not a setting."""
-        path = os.path.abspath(os.path.expanduser(self.config_file))
-        given = "config_file" in self._trait_values and self.config_file != "jupyterhub_config.py"
-        if os.path.exists(path):
-            self.load_config_file(os.path.basename(path), path=os.path.dirname(path))
-        elif given:
-            self.fail(f"The configuration file {path} does not exist")
-        else:
-            self.log.debug("There is no %s; the defaults hold", path)
-        self._read_command_line_again()
-        classes = [*self.classes, self.authenticator_class, self.spawner_class, self.proxy_class]
-        for sentence in describe_unknown_keys(self.config, classes, path):
-            self.log.warning("%s", sentence)
-
-    def _read_command_line_again(self) -> None:
-        """What the command line says wins over the file."""
-        cli = getattr(self, "cli_config", None)
-        if cli:
-            self.update_config(cli)
-
-    def fail(self, sentence: str, status: int = 1) -> None:
-        """End with a sentence for whoever started the Hub."""
-        self.log.critical("%s", sentence)
-        self.exit(status)
-
-    def write_pid_file(self) -> None:
-        if self.pid_file:
-            Path(self.pid_file).write_text(str(os.getpid()))
-
     def init_logging(self) -> None:
-        """One logger for the Hub and its libraries."""
+        """Send what the Hub and its libraries log to one logger with all configured handlers."""
         self.log.propagate = False
-        formatter = self._log_formatter_cls(fmt=self.log_format, datefmt=self.log_datefmt)
         if self.extra_log_file:
-            self.log.warning("JupyterHub.extra_log_file is old; redirect the output instead")
-            self.extra_log_handlers = [
-                *self.extra_log_handlers, logging.FileHandler(self.extra_log_file, encoding="utf-8")
-            ]
+            self.log.warning("JupyterHub.extra_log_file is deprecated: redirect the output instead")
+            handler = logging.FileHandler(self.extra_log_file, encoding="utf-8")
+            self.extra_log_handlers = [*self.extra_log_handlers, handler]
+        formatter = self._log_formatter_cls(fmt=self.log_format, datefmt=self.log_datefmt)
         for handler in self.extra_log_handlers:
             if handler.formatter is None:
                 handler.setFormatter(formatter)
-            self.log.addHandler(handler)
-        for logger in (app_log, access_log, gen_log, logging.getLogger("jupyterhub")):
-            logger.name = self.log.name if logger is not logging.getLogger("jupyterhub") else logger.name
+            if handler not in self.log.handlers:
+                self.log.addHandler(handler)
+        for library in (app_log, access_log, gen_log):
+            library.name = self.log.name
+        for logger in (app_log, access_log, gen_log, logging.getLogger("oauthlib"), logging.getLogger("jupyterhub")):
             logger.propagate = True
-            logger.parent = self.log
+            logger.parent = self.log  # type: ignore[assignment]
             logger.setLevel(self.log.level)
 
+    def write_pid_file(self) -> None:
+        """Write the number of this process to `pid_file`, over whatever is there."""
+        if self.pid_file:
+            Path(self.pid_file).write_text(str(os.getpid()), encoding="ascii")
+
     def log_versions(self) -> None:
+        """Say which authenticator, spawner and proxy are used, and from which release of which package."""
         for role in ("authenticator", "spawner", "proxy"):
-            cls = getattr(self, f"{role}_class")
+            try:
+                cls = getattr(self, f"{role}_class")
+            except TraitError as error:
+                self.fail(self._explained(error))
+                return
             package = cls.__module__.partition(".")[0]
             version = getattr(sys.modules.get(package), "__version__", "")
             self.log.info("Using %s: %s.%s%s", role, cls.__module__, cls.__name__, f"-{version}" if version else "")
 
-    # Steps of start-up; subclasses may override one and call it with super()
-
     def init_secrets(self) -> None:
+        """Find or make the key for cookies."""
         try:
             self.cookie_secret = wiring.load_cookie_secret(self)
         except (OSError, ValueError) as error:
-            self.fail(str(error))
+            self.fail(error)
 
     def init_internal_ssl(self) -> None:
         """Make or load the internal certificates, if internal TLS is on."""
-        if not self.internal_ssl:
-            return
-        from .runtime.certificates import prepare_internal_tls
+        if self.internal_ssl:
+            from .runtime.certificates import prepare_internal_tls
 
-        prepare_internal_tls(self)
+            prepare_internal_tls(self)
 
     def init_db(self) -> None:
-        """Open the database. A schema we do not know is refused untouched."""
+        """Open the database. A schema that is not ours is refused untouched."""
         options = dict(self.db_kwargs)
         if self.debug_db:
             options.setdefault("echo", True)
@@ -280,74 +377,98 @@ class JupyterHub(
                 self.db_url, engine_kwargs=options, upgrade=self.upgrade_db, reset=self.reset_db
             )
         except HubError as error:
-            self.fail(str(error))
+            self.fail(error)
             return
         if self.context is None:
             self.configured_tornado_settings = dict(self.tornado_settings)
             self.tornado_settings = {}
             self.context = wiring.build_context(self, self.database)
-            self.tornado_settings["context"] = self.context
             self.users = wiring.new_user_dict(self)
-            self.tornado_settings["users"] = self.users
-            self.tornado_settings["log"] = self.log
+            self.tornado_settings.update(context=self.context, users=self.users, log=self.log)
+
+    @property
+    def db(self) -> Any:
+        """The session that plugins share; made on first use."""
+        if self.database is None:
+            raise RuntimeError("The database is not open yet")
+        return self.database.plugin_session
+
+    @property
+    def session_factory(self) -> Any:
+        """A function that returns `db`, as plugins' tests call it."""
+        return lambda: self.db
 
     def init_hub(self) -> None:
-        """Where the Hub listens and how others reach it."""
+        """Work out where the Hub listens and how others reach it."""
         self.hub = wiring.build_hub(self)
 
     def init_authenticator(self) -> None:
-        self.authenticator = self.authenticator_class(parent=self)
+        """Make the authenticator, see that it can keep its state, and put the configured names in order."""
+        try:
+            self.authenticator = self.authenticator_class(parent=self)
+        except (TraitError, ValueError) as error:
+            self.fail(self._explained(error))
+        if not CryptKeeper.initialized():
+            CryptKeeper.instance(parent=self)
         if self.authenticator.enable_auth_state:
             try:
-                CryptKeeper.instance(parent=self).check_available()
-            except Exception as error:
+                CryptKeeper.instance().check_available()
+            except EncryptionUnavailable as error:
                 self.fail(
-                    f"Authenticator.enable_auth_state needs a key: set JUPYTERHUB_CRYPT_KEY or CryptKeeper.keys ({error})"
+                    "Authenticator.enable_auth_state needs a key: set the environment variable JUPYTERHUB_CRYPT_KEY or "
+                    f"CryptKeeper.keys. {error}"
                 )
         self.authenticator.check_allow_config()
         wiring.prepare_named_users(self)
 
     def init_proxy(self) -> None:
-        self.proxy = self.proxy_class(
-            db_factory=lambda: self.db,
-            public_url=self.bind_url,
-            parent=self,
-            app=self,
-            log=self.log,
-            hub=self.hub,
-            host_routing=bool(self.subdomain_host),
-            ssl_cert=self.ssl_cert,
-            ssl_key=self.ssl_key,
-        )
+        """Make the object that controls the proxy; nothing is started."""
         self._hand_on_old_proxy_settings()
+        try:
+            self.proxy = self.proxy_class(
+                db_factory=lambda: self.db,
+                public_url=self.bind_url,
+                parent=self,
+                app=self,
+                log=self.log,
+                hub=self.hub,
+                host_routing=bool(self.subdomain_host),
+                ssl_cert=self.ssl_cert,
+                ssl_key=self.ssl_key,
+            )
+        except (TraitError, ValueError) as error:
+            self.fail(self._explained(error))
 
     def _hand_on_old_proxy_settings(self) -> None:
-        for old, new in (
-            ("proxy_cmd", "command"), ("debug_proxy", "debug"), ("proxy_auth_token", "auth_token"),
-            ("proxy_check_interval", "check_running_interval"),
-        ):
-            if old in self._trait_values and self.config.get("JupyterHub", {}).get(old) is not None:
-                self.log.warning("JupyterHub.%s is old; use ConfigurableHTTPProxy.%s", old, new)
-                setattr(self.proxy, new, getattr(self, old))
+        given, proxy = self.config.get("JupyterHub", {}), self.config.ConfigurableHTTPProxy
+        for old, new in OLD_PROXY_SETTINGS.items():
+            if old in given:
+                self.log.warning("JupyterHub.%s is deprecated: use ConfigurableHTTPProxy.%s", old, new)
+                proxy.setdefault(new, getattr(self, old))
         if self.proxy_api_ip or self.proxy_api_port:
-            self.log.warning("JupyterHub.proxy_api_ip and proxy_api_port are old; use ConfigurableHTTPProxy.api_url")
-            self.proxy.api_url = f"http://{self.proxy_api_ip or '127.0.0.1'}:{self.proxy_api_port or 8001}"
+            self.log.warning(
+                "JupyterHub.proxy_api_ip and proxy_api_port are deprecated: use ConfigurableHTTPProxy.api_url"
+            )
+            proxy.setdefault("api_url", f"http://{self.proxy_api_ip or '127.0.0.1'}:{self.proxy_api_port or 8001}")
 
     async def init_people(self) -> None:
-        """Roles, users, groups, services and tokens as configured, in one transaction."""
+        """Store roles, users, groups, services and tokens as configured, in one transaction."""
         assert self.context is not None
-        managed: list[dict[str, Any]] = []
-        if self.authenticator.manage_roles:
-            managed = list(await self.authenticator.load_managed_roles())
         try:
+            managed: list[dict[str, Any]] = []
+            if self.authenticator.manage_roles:
+                managed = list(await self.authenticator.load_managed_roles())
             self._service_map = wiring.build_services(self)
-            self.new_user_names = wiring.provision(self, self.context, managed)
-        except (HubError, TraitError, KeyError, ValueError) as error:
-            text = f"missing key {error}" if isinstance(error, KeyError) and not isinstance(error, HubError) else error
-            self.fail(f"The configuration of roles, users, groups or services cannot be loaded: {text}")
+            self.config_role_names = [role["name"] for role in self.load_roles]
+            wiring.provision(self, self.context, managed)
+            wiring.check_server_names(self, self.context)
+        except (HubError, TraitError, KeyError, ValueError, NotImplementedError) as error:
+            missing_key = isinstance(error, KeyError) and not isinstance(error, HubError)
+            text = f"a definition lacks the key {error}" if missing_key else str(error)
+            self.fail(f"The configured roles, users, groups or services are not possible: {text}")
 
     def init_eventlog(self) -> None:
-        """The event log costs a second to import; only sites that configure it pay (ARCHITECTURE §7)."""
+        """Make the event log where one is configured. Others do not pay the second its import takes."""
         handlers = self.config.get("EventLogger", {}).get("handlers")
         if not handlers or isinstance(handlers, LazyConfigValue):
             return
@@ -356,6 +477,7 @@ class JupyterHub(
         self.eventlog = make_event_logger(self)
 
     def init_oauth(self) -> None:
+        """Make the OAuth provider."""
         from .oauth.provider import make_provider
 
         assert self.context is not None
@@ -375,41 +497,41 @@ class JupyterHub(
     @staticmethod
     def add_url_prefix(prefix: str, handlers: list[Any]) -> list[Any]:
         """Return the handlers with `prefix` before each path."""
-        found = []
-        for handler in handlers:
-            pattern, *rest = handler
-            found.append((url_path_join(prefix, pattern), *rest))
-        return found
+        return [(url_path_join(prefix, path), *rest) for path, *rest in handlers]
 
     def init_handlers(self) -> None:
+        """List all handlers, first match wins (plugins §6.1)."""
         self.handlers = wiring.build_handlers(self)
 
     def init_tornado_application(self) -> None:
+        """Make the web application over the live settings."""
         self.tornado_application = WebApplication(self.handlers, **self.tornado_settings)
         # Tornado copies what it is given; ours has to stay the one dictionary that everybody patches.
+        for name, value in self.tornado_application.settings.items():
+            self.tornado_settings.setdefault(name, value)
         self.tornado_application.settings = self.tornado_settings
 
     # Running
 
     async def start(self) -> None:
-        """Take over servers, listen, start the proxy, services and periodic tasks."""
-        if self.subapp:
-            self.subapp.start()
-            self.exit(0)
-            return
+        """Take over servers, listen, start proxy, services and periodic tasks. Returns when all of that runs."""
         assert self.context is not None
         context = self.context
         context.leases.register(self.hub.api_url)
         context.servers.on_failure_limit = self.exit_after_failures
-        await wiring.take_over_servers(context)
+        await wiring.take_over_servers(self, context)
         self.listen()
         await self.start_proxy()
         try:
             await context.service_keeper.start_all()
         except HubError as error:
-            self.fail(str(error))
+            self.fail(error)
         await context.routes.check()
         start_periodic_tasks(context)
+        self.metrics_collector = PeriodicMetricsCollector(
+            parent=self, count_active_users=wiring.active_users_counter(context)
+        )
+        self.metrics_collector.start()
         if self.service_check_interval > 0 and any(service.url for service in self._service_map.values()):
             context.background.repeat(
                 context.service_keeper.check_all, every=self.service_check_interval, name="check services"
@@ -420,7 +542,7 @@ class JupyterHub(
         self.log.info("JupyterHub is now running at %s", self.bind_url)
 
     def listen(self) -> None:
-        """Bind the Hub's own address. One in use is reported with its user, as far as that can be known."""
+        """Listen on the Hub's own address. Ends with status 1 and a word about who is there when it is taken."""
         ssl_options = None
         if self.internal_ssl:
             from .net import make_ssl_context
@@ -429,44 +551,33 @@ class JupyterHub(
                 self.internal_ssl_key, self.internal_ssl_cert, cafile=self.internal_ssl_ca
             )
         self.http_server = HTTPServer(
-            self.tornado_application, xheaders=True, ssl_options=ssl_options,
+            self.tornado_application,
+            xheaders=True,
+            ssl_options=ssl_options,
             trusted_downstream=list(self.trusted_downstream_ips),
         )
-        bind = self.hub.bind_url
         try:
-            if bind.startswith("http+unix"):
-                from urllib.parse import unquote, urlsplit
-
-                from tornado.netutil import bind_unix_socket
-
-                path = unquote(urlsplit(bind).netloc)
-                self.http_server.add_socket(bind_unix_socket(path, mode=self.hub_socket_mode))
-            else:
-                self.http_server.listen(self.hub.port, address=self.hub.ip)
+            wiring.bind(self, self.http_server)
         except OSError as error:
-            from .proxy.processes import find_listener
-
-            holder = find_listener(self.hub.port)
-            self.fail(
-                f"The Hub cannot listen on {bind}: {error.strerror or error}"
-                f"{f'; the port is used by {holder}' if holder else ''}. Another port: JupyterHub.hub_port"
-            )
-        self.log.info("The Hub listens on %s", bind)
+            self.fail(wiring.explain_bind_error(self, error))
+        self.log.info("The Hub listens on %s", self.hub.bind_url)
 
     async def start_proxy(self) -> None:
+        """Start or adopt the proxy if it is ours to start, and see that it answers."""
         from .proxy.base import ProxyFailedToStart
 
+        proxy = type(self.proxy).__name__
         try:
             if self.proxy.should_start:
-                result = self.proxy.start()
-                if result is not None:
-                    await result
-            await self.proxy.get_all_routes()
+                await maybe_future(self.proxy.start())
+            await asyncio.wait_for(self.proxy.get_all_routes(), PROXY_ANSWER_TIMEOUT)
         except ProxyFailedToStart as error:
-            self.fail(str(error))
+            self.fail(error)
+        except (asyncio.TimeoutError, TimeoutError):
+            self.fail(f"The proxy ({proxy}) does not answer within {PROXY_ANSWER_TIMEOUT:g} s. Is it running?")
         except Exception as error:
-            self.log.exception("The proxy failed")
-            self.fail(f"The proxy {type(self.proxy).__name__} cannot be reached: {error}")
+            self.log.debug("The proxy failed", exc_info=True)
+            self.fail(f"The proxy ({proxy}) cannot be used: {error}")
 
     async def introduce_users(self) -> None:
         """Call `add_user` for every known user, where that can have an effect (ARCHITECTURE §2.3)."""
@@ -476,56 +587,61 @@ class JupyterHub(
         await introduce_users(self.context)
 
     def exit_after_failures(self, sentence: str) -> None:
-        """Too many starts in a row failed: end without touching proxy and servers, so that a supervisor restarts us."""
+        """End without touching proxy and servers after too many failed starts: a supervisor starts us anew."""
         self.log.critical("%s; the Hub ends in %g s", sentence, FAILURE_EXIT_DELAY)
         asyncio.get_running_loop().call_later(FAILURE_EXIT_DELAY, os._exit, 1)
 
     def install_signal_handlers(self) -> None:
+        """End in an orderly way on SIGTERM and SIGINT, tell what goes on on SIGUSR1."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            try:
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self.request_stop)
-            except (NotImplementedError, RuntimeError, ValueError):
-                # Not the main thread, or a system without signals: whoever runs us there ends us another way.
-                return
-        for name in ("SIGUSR1", "SIGINFO"):
-            if hasattr(signal, name):
-                loop.add_signal_handler(getattr(signal, name), self.print_status)
+            for name in ("SIGUSR1", "SIGINFO"):
+                if hasattr(signal, name):
+                    loop.add_signal_handler(getattr(signal, name), self.print_status)
+        except (NotImplementedError, RuntimeError, ValueError):
+            # Not the main thread, or a system without signals: whoever runs us there ends us another way.
+            self.log.debug("Signals are left to whoever runs this loop")
 
     def print_status(self) -> None:
-        from .net import print_ps_info, print_stacks
+        """Print what this process is doing."""
+        from .diagnostics import print_ps_info, print_stacks
 
-        self.log.critical("Status of the Hub, as asked for by a signal")
+        self.log.critical("Somebody sent a signal to know what the Hub is doing")
         print_ps_info()
         print_stacks()
 
+    # The end
+
     def request_stop(self) -> None:
         """End the Hub in an orderly way; a second request changes nothing."""
-        if self._ended is not None and not self._ended.is_set():
+        if self._ended is not None:
             self._ended.set()
 
     def stop(self) -> None:
-        """The public name of `request_stop`, for tests and the shutdown API."""
+        """Stop answering, and let `run` clean up."""
+        if self.http_server is not None:
+            self.http_server.stop()
         self.request_stop()
 
+    async def shutdown_cancel_tasks(self, sig: Any = None) -> None:
+        """Clean up as a signal would make us, for whoever runs the loop."""
+        if sig is not None:
+            self.log.info("Received signal %s, ending", getattr(sig, "name", sig))
+        await self.cleanup()
+        self.stop()
+
     async def cleanup(self) -> None:
-        """Stop what is configured to be stopped, in reverse order of start-up (cli §1.8)."""
+        """Stop what is configured to be stopped, in reverse order of start-up (cli §1.8). Does it once."""
         context = self.context
-        if context is None:
+        if context is None or self._cleaned_up:
             return
+        self._cleaned_up = True
         self.tornado_settings["shutting_down"] = True
-        if self._service_map:
-            await context.service_keeper.stop_all()
-        if self.cleanup_servers:
-            await context.servers.stop_all(SHUTDOWN_TIMEOUT)
-        else:
-            context.servers.let_go()
-        if self.cleanup_proxy and self.proxy.should_start:
-            result = self.proxy.stop()
-            if result is not None:
-                await result
-        elif hasattr(self.proxy, "release"):
-            self.proxy.release()
+        if self.metrics_collector is not None:
+            await self.metrics_collector.stop()
+        await self._stop_what_runs(context)
         if self.http_server is not None:
             self.http_server.stop()
         await context.background.drain(1 if self.cleanup_servers else 0)
@@ -535,54 +651,82 @@ class JupyterHub(
         except HubError as error:
             self.log.warning("At the end: %s", error)
         await context.background.close(5)
+        await wiring.close_http_client()
         context.database.close()
         if self.pid_file and os.path.exists(self.pid_file):
             os.remove(self.pid_file)
         self.log.info("The Hub has ended")
 
-    async def run(self, argv: list[str] | None = None) -> None:
-        """The whole life of a Hub process."""
+    async def _stop_what_runs(self, context: HubContext) -> None:
+        async def logged(what: str, work: Any) -> None:
+            try:
+                await maybe_future(work())
+            except Exception:
+                self.log.exception("At the end, %s failed", what)
+
+        if self._service_map:
+            await logged("stopping the services", context.service_keeper.stop_all)
+        if self.cleanup_servers:
+            await logged("stopping the servers", lambda: context.servers.stop_all(SHUTDOWN_TIMEOUT))
+        else:
+            context.servers.let_go()
+        if self.proxy is not None and self.proxy.should_start:
+            if self.cleanup_proxy:
+                await logged("stopping the proxy", self.proxy.stop)
+            elif hasattr(self.proxy, "release"):
+                self.proxy.release()
+
+    # The whole
+
+    async def run(self, argv: Any = None) -> None:
+        """Live the whole life of a Hub process."""
         self._ended = asyncio.Event()
         await self.initialize(argv)
         if self.generate_config:
-            self.write_config_file()
+            write_config_file(self)
             return
         if self.generate_certs:
-            self.load_configuration()
-            self.internal_ssl = True
-            self.init_internal_ssl()
+            self._write_certificates()
             return
-        await self.start()
+        # With --show-config this is a plain function that prints.
+        started = self.start()
+        if not inspect.isawaitable(started):
+            if self.database is not None:
+                self.database.close()
+            return
+        await started
         await self._ended.wait()
         await self.cleanup()
 
-    def write_config_file(self) -> None:
-        """Write every setting, explained and commented out, unless a file is in the way and nobody says yes."""
-        from .commands import write_config_file
+    def _write_certificates(self) -> None:
+        from .runtime.certificates import prepare_internal_tls
 
-        write_config_file(self)
+        if not self.internal_ssl:
+            self.log.warning("Certificates are made, and not used while JupyterHub.internal_ssl is False")
+        prepare_internal_tls(self)
 
     @classmethod
-    def launch_instance(cls, argv: list[str] | None = None, **kwargs: Any) -> None:
+    def launch_instance(cls, argv: Any = None, **kwargs: Any) -> None:
         """Run the application and end the process with its status."""
-        app = cls.instance(**kwargs)
-        argv = sys.argv[1:] if argv is None else argv
+        argv = sys.argv[1:] if argv is None else list(argv)
         if argv and argv[0] in cls.subcommands:
-            app.subcommand_status(argv)
+            cls.subcommands[argv[0]][0].launch_instance(argv[1:])
             return
+        app = cls.instance(**kwargs)
         try:
             asyncio.run(app.run(argv))
         except (KeyboardInterrupt, asyncio.CancelledError):
-            pass
+            sys.exit(1)
         except TraitError as error:
-            app.log.critical("A setting has a value that is not allowed: %s", error)
+            app.log.critical("%s", app._explained(error))
+            sys.exit(1)
+        except HubError as error:
+            app.log.critical("%s", error)
+            sys.exit(1)
+        except Exception:
+            app.log.exception("The Hub failed")
             sys.exit(1)
         sys.exit(app.exit_status)
-
-    def subcommand_status(self, argv: list[str]) -> None:
-        """Run `jupyterhub token` or `jupyterhub upgrade-db`."""
-        command = self.subcommands[argv[0]][0]
-        command.launch_instance(argv[1:])
 
 
 main = JupyterHub.launch_instance

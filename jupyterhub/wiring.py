@@ -5,17 +5,21 @@ Each function is one step; `app.JupyterHub` calls them from its `init_…` metho
 
 from __future__ import annotations
 
+import binascii
 import os
 import secrets as random_secrets
 import stat
+import sys
 import time
-from datetime import datetime, timezone
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from .aio import BackgroundTasks
-from .core.errors import InvalidDefinition
-from .core.names import normalise_user_name
+from .core.clock import utcnow
+from .core.errors import HubError, InvalidDefinition
 from .core.scopes.catalogue import define_custom_scopes
 from .core.urls import url_path_join
 from .metrics import TOTAL_USERS
@@ -34,11 +38,14 @@ from .runtime.servers import ServerManager
 from .runtime.services import ServiceKeeper
 from .runtime.tokens import Tokens
 from .services.service import Service
-from .store import provisioning
+from .store import provisioning, server_names
+from .store import users as user_store
 from .store.database import Change, Database
 from .user import UserDict
 
 if TYPE_CHECKING:
+    from tornado.httpserver import HTTPServer
+
     from .app import JupyterHub
 
 COOKIE_SECRET_BYTES = 32
@@ -95,35 +102,59 @@ def _reload_later(context: HubContext, change: Change) -> None:
 
 
 def load_cookie_secret(app: JupyterHub) -> bytes:
-    """Return the cookie secret: setting, environment, file, or a new one that is written to the file (config §6.1).
+    """Return the key for cookies: setting, environment, file, or a new one that is written to the file (config §6.1).
 
-    Raises ValueError naming the file when it is readable by others or holds something else.
+    Raises ValueError naming the file when others can read it or it holds something else.
     """
-    if app.cookie_secret:
-        return bytes(app.cookie_secret)
-    from_environment = os.environ.get("JPY_COOKIE_SECRET")
-    if from_environment:
+    secret = bytes(app.cookie_secret) or _secret_from_environment() or _secret_from_file(app) or _new_secret(app)
+    if len(secret) > COOKIE_SECRET_BYTES:
+        app.log.warning(
+            "The cookie secret has %i bytes; more than %i make nothing safer", len(secret), COOKIE_SECRET_BYTES
+        )
+    return secret
+
+
+def _secret_from_environment() -> bytes:
+    try:
+        return bytes.fromhex(os.environ.get("JPY_COOKIE_SECRET", ""))
+    except ValueError:
+        raise ValueError(
+            "The environment variable JPY_COOKIE_SECRET has to hold hexadecimal digits, such as `openssl rand -hex 32` "
+            "makes"
+        ) from None
+
+
+def _secret_path(app: JupyterHub) -> str:
+    return os.path.abspath(os.path.expanduser(app.cookie_secret_file))
+
+
+def _secret_from_file(app: JupyterHub) -> bytes:
+    path = _secret_path(app)
+    try:
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return b""
+    if mode & 0o007:
+        raise ValueError(
+            f"Everybody on this machine can read or change the cookie secret {path} (mode {mode:04o}). Make it private "
+            f"with: chmod 600 {path}"
+        )
+    text = Path(path).read_text(encoding="ascii", errors="replace").strip()
+    try:
+        secret = bytes.fromhex(text)
+    except ValueError:
+        app.log.warning("The cookie secret %s is not in hexadecimal digits; reading it as base64", path)
         try:
-            return bytes.fromhex(from_environment)
-        except ValueError:
-            raise ValueError("JPY_COOKIE_SECRET must be hex digits (make one with: openssl rand -hex 32)") from None
-    path = os.path.abspath(os.path.expanduser(app.cookie_secret_file))
-    if os.path.exists(path):
-        mode = os.stat(path).st_mode
-        if mode & 0o077:
-            raise ValueError(
-                f"The cookie secret {path} can be read by others (mode {stat.S_IMODE(mode):04o}); "
-                f"make it private with: chmod 600 {path}"
-            )
-        with open(path, encoding="ascii", errors="replace") as file:
-            text = file.read().strip()
-        try:
-            secret = bytes.fromhex(text)
+            secret = binascii.a2b_base64(text)
         except ValueError:
             secret = b""
-        if not secret:
-            raise ValueError(f"The cookie secret {path} does not hold hex digits; delete the file to get a new one")
-        return secret
+    if not secret:
+        raise ValueError(f"The file {path} holds no cookie secret. Delete it to get a new one, which logs everybody out")
+    return secret
+
+
+def _new_secret(app: JupyterHub) -> bytes:
+    path = _secret_path(app)
     secret = random_secrets.token_bytes(COOKIE_SECRET_BYTES)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
@@ -152,12 +183,36 @@ def build_hub(app: JupyterHub) -> Hub:
     if app.hub_connect_ip:
         hub.connect_ip = app.hub_connect_ip
     if app.hub_connect_port:
-        app.log.warning("JupyterHub.hub_connect_port is old; use hub_connect_url")
+        app.log.warning("JupyterHub.hub_connect_port is deprecated: use hub_connect_url")
         hub.connect_port = app.hub_connect_port
     if app.hub_connect_url:
         parts = urlsplit(app.hub_connect_url)
         hub.connect_url = f"{parts.scheme}://{parts.netloc}{app.hub_prefix}"
     return hub
+
+
+def bind(app: JupyterHub, server: HTTPServer) -> None:
+    """Listen on the Hub's own address. Raises OSError."""
+    if not app.hub.bind_url.startswith("http+unix"):
+        server.listen(app.hub.port, address=app.hub.ip)
+        return
+    from tornado.netutil import bind_unix_socket
+
+    server.add_socket(bind_unix_socket(_socket_path(app), mode=app.hub_socket_mode))
+
+
+def _socket_path(app: JupyterHub) -> str:
+    return unquote(urlsplit(app.hub.bind_url).netloc)
+
+
+def explain_bind_error(app: JupyterHub, error: OSError) -> str:
+    """Return why the Hub cannot listen, with whoever listens there instead, as far as that can be known."""
+    from .proxy.processes import listening_problem
+
+    if app.hub.bind_url.startswith("http+unix"):
+        return f"The Hub cannot listen on the socket {_socket_path(app)}: {error}"
+    problem = listening_problem(app.hub.ip, app.hub.port) or str(error)
+    return f"The Hub cannot listen on {app.hub.bind_url}. {problem}. Choose another with JupyterHub.hub_port"
 
 
 # Provisioning
@@ -196,7 +251,9 @@ def make_service(app: Any, entry: dict[str, Any]) -> Service:
         if name != "name":
             setattr(service, name, value)
     if entry.get("admin"):
-        app.log.warning("Service %s: 'admin' is old; give it the role 'admin' in JupyterHub.load_roles", service.name)
+        app.log.warning(
+            "Service %s: 'admin' is deprecated; give it the role 'admin' in JupyterHub.load_roles", service.name
+        )
     return service
 
 
@@ -231,7 +288,7 @@ def wanted_provisioning(app: JupyterHub, managed_roles: list[dict[str, Any]]) ->
             scopes = [scope for name in service.oauth_roles for scope in defined.get(name, [])]
         services.append(keeper(service, scopes))
     if app.api_tokens:
-        app.log.warning("JupyterHub.api_tokens is old; use JupyterHub.services with api_token")
+        app.log.warning("JupyterHub.api_tokens is deprecated: use services with an api_token, and JupyterHub.load_roles")
     return provisioning.Provisioning(
         roles=roles,
         extra_user_scopes=set(app.extra_user_scopes),
@@ -261,10 +318,17 @@ def _names(app: JupyterHub, setting: str, names: Any) -> list[str]:
 def prepare_named_users(app: JupyterHub) -> None:
     """Normalise the names in the authenticator's sets; admins may log in where there is a list (config §8.1)."""
     authenticator = app.authenticator
+    context = app.context
+
+    async def knows(name: str) -> bool:
+        return context is not None and await context.directory.find(name) is not None
+
+    authenticator._knows_user = knows
     if app.admin_users and not authenticator.admin_users:
-        app.log.warning("JupyterHub.admin_users is old; use Authenticator.admin_users")
+        app.log.warning("JupyterHub.admin_users is deprecated: use Authenticator.admin_users")
         authenticator.admin_users = set(app.admin_users)
-    admins = {normalise_user_name(name, authenticator.username_map) for name in authenticator.admin_users}
+    admins = {authenticator.normalize_username(name) for name in authenticator.admin_users}
+    authenticator.blocked_users = {authenticator.normalize_username(name) for name in authenticator.blocked_users}
     authenticator.admin_users = admins
     allowed = {authenticator.normalize_username(name) for name in authenticator.allowed_users}
     if allowed:
@@ -363,8 +427,8 @@ def tornado_settings(app: JupyterHub) -> dict[str, Any]:
         "use_legacy_stopped_server_status_code": app.use_legacy_stopped_server_status_code,
         "eventlog": app.eventlog,
         "xsrf_cookies": True,
-        "xsrf_cookie_kwargs": {"httponly": True, "path": app.hub_prefix},
-        "config_role_names": {role.get("name") for role in app.load_roles},
+        "xsrf_cookie_kwargs": {"path": app.hub_prefix},
+        "config_role_names": app.config_role_names,
         "failure_count": 0,
         "started_at": time.time(),
     }
@@ -431,7 +495,7 @@ def build_handlers(app: JupyterHub) -> list[Any]:
 # Servers
 
 
-async def take_over_servers(context: HubContext) -> None:
+async def take_over_servers(app: JupyterHub, context: HubContext) -> None:
     """Take over what an earlier Hub process left; looking at each goes on in the background."""
     recovery = Recovery(context)
     handles = await recovery.take_over()
@@ -440,10 +504,59 @@ async def take_over_servers(context: HubContext) -> None:
 
     async def settle() -> None:
         await recovery.settle_all(handles)
+        await stop_servers_of_blocked(context)
         await context.routes.check()
 
     context.settings["recovery"] = recovery
     context.background.start(settle(), name="look at servers after the restart")
+
+
+async def stop_servers_of_blocked(context: HubContext) -> None:
+    """Stop what runs for people who may no longer log in (config §8.3)."""
+    blocked = set(context.authenticator.blocked_users)
+    for handle in context.servers.active_handles() if blocked else ():
+        if handle.user.name in blocked:
+            try:
+                await context.servers.stop(handle.user, handle.name, why="its owner is blocked")
+            except HubError as error:
+                context.log.warning("The server %s of a blocked user is not stopped: %s", handle.log_name, error)
+
+
+def check_server_names(app: JupyterHub, context: HubContext) -> None:
+    """Do with named servers of older releases what is configured; their names may not be possible today (config §11).
+
+    Raises InvalidDefinition for one that has a display name as well, which no release of JupyterHub makes.
+    """
+    if not app.allow_named_servers:
+        return
+    rename = app.allow_existing_invalid_named_servers == "autorename"
+    found = context.database.run_sync(server_names.check, rename=rename)
+    for text in found.renamed:
+        app.log.warning("Named server renamed: %s", text)
+    for text in found.running:
+        app.log.error("Named server %s has a name that is no longer possible, and is not renamed while it runs", text)
+    for text in found.kept:
+        app.log.warning(
+            "Named server %s has a name that is no longer possible; allow_existing_invalid_named_servers = %r applies",
+            text, app.allow_existing_invalid_named_servers,
+        )
+
+
+def active_users_counter(context: HubContext) -> Callable[[timedelta], Awaitable[int]]:
+    """Return a coroutine function from a period to how many users were active within it."""
+
+    async def count(period: timedelta) -> int:
+        return await context.database.read(user_store.count_active_since, utcnow() - period)
+
+    return count
+
+
+async def close_http_client() -> None:
+    """Close the connections of the client that plugins may have used."""
+    module = sys.modules.get("jupyterhub.httpclient")
+    if module is not None and module.JupyterHubHTTPClient.initialized():
+        await module.JupyterHubHTTPClient.instance().close()
+        module.JupyterHubHTTPClient.clear_instance()
 
 
 def new_user_dict(app: JupyterHub) -> UserDict:

@@ -1,7 +1,7 @@
 """Settings of the JupyterHub class by topic (LAYOUT §7).
 
-Each module holds one mixin: `HasTraits`, but not `Configurable`, so that `c.JupyterHub.x` reaches the setting and no
-new section appears in configuration files.
+Each module holds one mixin: `HasTraits`, but not `Configurable`, so that `c.JupyterHub.x` reaches the setting
+and no new section appears in configuration files.
 """
 
 from .database import DatabaseSettings

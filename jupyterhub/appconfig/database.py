@@ -11,16 +11,31 @@ class DatabaseSettings(HasTraits):
     db_url = Unicode(
         "sqlite:///jupyterhub.sqlite",
         help="""
-        URL of the database: SQLite, PostgreSQL, MySQL or MariaDB. A plain path is an SQLite file.
+        The URL of the database, as SQLAlchemy writes them: SQLite, PostgreSQL, MySQL or MariaDB.
 
-        PostgreSQL is for several Hubs and for many people; SQLite is fine for everything else.
+        A value without '://' is the path of an SQLite file. One SQLite file serves one Hub and thousands of
+        people; for several Hubs take PostgreSQL.
         """,
     ).tag(config=True)
-    db_kwargs = Dict(help="Further arguments for SQLAlchemy's create_engine.").tag(config=True)
-    debug_db = Bool(False, help="Log every SQL statement.").tag(config=True)
-    reset_db = Bool(False, help="Delete all data of the Hub at start. Nothing is asked.").tag(config=True)
+
+    db_kwargs = Dict(
+        help="Further arguments for SQLAlchemy's `create_engine`; they win over the Hub's own."
+    ).tag(config=True)
+
+    debug_db = Bool(False, help="Write every SQL statement to the log.").tag(config=True)
+
+    reset_db = Bool(
+        False, help="Delete everything the Hub has in its database when it starts. Nobody is asked again."
+    ).tag(config=True)
+
     upgrade_db = Bool(
-        False, help="Bring an older database to the present schema at start. An SQLite file is backed up first."
+        False,
+        help="""
+        When the database is that of an older release, bring it up to date at start.
+
+        An SQLite file is copied first; back up other databases yourself. Without this, an old database is
+        refused, and `jupyterhub upgrade-db` does the same by hand.
+        """,
     ).tag(config=True)
 
     @validate("db_url")

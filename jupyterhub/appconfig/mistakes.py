@@ -1,6 +1,7 @@
 """Mistakes in a configuration: names that nothing knows, each with its line and the nearest name that exists.
 
-traitlets says neither where a setting stands nor anything about sections, and ignores a misspelt section silently.
+traitlets says neither where a setting stands nor anything about sections, and ignores a misspelt section
+silently.
 """
 
 from __future__ import annotations
@@ -79,9 +80,9 @@ def find_mistakes(
 ) -> list[Mistake]:
     """Return the settings in `config` that no class in use has.
 
-    `classes` are the concrete classes that will be made; a section named after one of their base classes may set
-    whatever any of them has. `known_sections` are names that exist but are not judged, such as those of installed
-    plugins.
+    `classes` are the concrete classes that will be made; a section named after one of their base classes may
+    set whatever any of them has. `known_sections` are names that exist but are not judged, such as those of
+    installed plugins.
     """
     traits: dict[str, set[str]] = {}
     for cls in classes:

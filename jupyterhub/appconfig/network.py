@@ -1,12 +1,13 @@
 """Where the Hub and its proxy listen, and how others reach them (config §4, §5, §12)."""
 
+import logging
 from typing import Any
 from urllib.parse import urlsplit
 
-from traitlets import Any as AnyTrait
-from traitlets import Bool, Callable, HasTraits, Integer, TraitError, Unicode, Union, default, observe, validate
+from traitlets import Bool, Callable, HasTraits, Integer, Set, TraitError, Unicode, Union, default, observe, validate
 
 from ..core.urls import (
+    PathNotes,
     bind_url_with,
     hub_route_spec,
     normalise_base_url,
@@ -17,92 +18,172 @@ from ..core.urls import (
     subdomain_hook_legacy,
     url_path_join,
 )
-from ..traitlets import Command, URLPrefix
+from ..traitlets import Command, EntryPointType, URLPrefix
+
+SUBDOMAIN_HOOKS = {"idna": subdomain_hook_idna, "legacy": subdomain_hook_legacy}
 
 
 class NetworkSettings(HasTraits):
-    """Public and private addresses, TLS of the public side, the proxy's old settings."""
+    """Public and private addresses, host names of users, TLS of the public side, the proxy."""
+
+    log: Any
+
+    # The public side
 
     bind_url = Unicode(
-        "http://:8000",
         help="""
-        Where people reach the Hub: scheme, address, port and path on which the proxy listens.
+        Where people reach the Hub: the scheme, address, port and path on which the proxy listens.
 
-        For example 'http://127.0.0.1:9000/jupyter/'. The scheme follows from whether `ssl_cert` is set.
+        For example 'http://127.0.0.1:9000/jupyter/'. Without an address it listens on all of them. The scheme
+        follows from `ssl_cert`, whatever is written here.
         """,
     ).tag(config=True)
-    ip = Unicode(help="Public address of the proxy; `bind_url` says the same in one setting.").tag(config=True)
-    port = Integer(8000, help="Public port of the proxy; `bind_url` says the same in one setting.").tag(config=True)
-    base_url = URLPrefix("/", help="Path below which the whole deployment lives; `bind_url` says the same.").tag(
-        config=True
-    )
+
+    ip = Unicode(
+        help="""
+        The public address on which the proxy listens; empty means all of them.
+
+        `bind_url` says address, port and path in one setting, and is rebuilt when one of `ip`, `port` and
+        `base_url` is set.
+        """
+    ).tag(config=True)
+
+    port = Integer(8000, help="The public port on which the proxy listens; see `bind_url`.").tag(config=True)
+
+    base_url = URLPrefix(
+        "/", help="The path below which everything lives, for a host name shared with other sites; see `bind_url`."
+    ).tag(config=True)
+
     public_url = Unicode(
         help="""
-        Address under which people know the Hub, path included, when the Hub cannot know it itself.
+        The address under which people know the Hub, with `base_url` at its end.
 
-        Needed when another proxy or a load balancer is in front, and absolute links are wanted.
+        Needed where another proxy or a load balancer stands in front, because the Hub cannot know it by
+        itself: links in mails and to servers on subdomains are made of it, and whether cookies are for HTTPS
+        only.
         """
     ).tag(config=True)
+
     subdomain_host = Unicode(
         help="""
-        Give every user and service a host name of their own below this one, e.g. 'https://hub.example.org'.
+        Give every user and service a host name of its own below this one, for example
+        'https://hub.example.org'.
 
-        This keeps people's servers apart in the browser. Needs wildcard DNS and certificates.
+        The browser then keeps people's servers apart from each other and from the Hub, which is the safest
+        arrangement. It takes a wildcard entry in the DNS and a wildcard certificate.
         """
     ).tag(config=True)
+
     subdomain_hook = Union(
         [Callable(), Unicode()],
         default_value="idna",
         help="""
-        How host names are made from names: 'idna' (always valid), 'legacy' (as before JupyterHub 5), or a function
-        of name, domain and kind ('user' or 'service') that returns the host name.
+        How host names are made of the names of users and services, where `subdomain_host` is set.
+
+        'idna' gives a valid and unique host name for whatever name; 'legacy' is the scheme of JupyterHub 4
+        and before, which cannot do that. A function is called as `hook(name, domain, kind)`, where `kind` is
+        'user' or 'service', and returns the host name.
         """,
     ).tag(config=True)
-    domain = Unicode(help="Host name of `subdomain_host` without scheme and port.")
 
-    hub_ip = Unicode("127.0.0.1", help="Address on which the Hub process itself listens, behind the proxy.").tag(
-        config=True
-    )
-    hub_port = Integer(8081, help="Port on which the Hub process itself listens, behind the proxy.").tag(config=True)
-    hub_bind_url = Unicode(
-        help="URL on which the Hub process listens, in place of hub_ip and hub_port; 'http+unix://…' names a socket."
+    domain = Unicode(help="The host name of `public_url` or `subdomain_host`, without scheme and port.")
+
+    ssl_key = Unicode(
+        help="File with the private key for HTTPS on the public address. Something in front may do HTTPS instead."
     ).tag(config=True)
-    hub_socket_mode = Integer(0o600, help="Mode of the Hub's unix socket, if it listens on one.").tag(config=True)
-    hub_connect_ip = Unicode(help="Host name or address at which proxy and servers find the Hub.").tag(config=True)
-    hub_connect_port = Integer(0, help="Old: use hub_connect_url.").tag(config=True)
-    hub_connect_url = Unicode(help="URL at which proxy and servers find the Hub, if it is not where it listens.").tag(
-        config=True
-    )
-    hub_routespec = Unicode(help="Route that leads to the Hub: the path it serves, by default the whole base_url.").tag(
-        config=True
-    )
-    hub_prefix = URLPrefix("/hub/")
 
-    ssl_key = Unicode(help="File with the TLS key of the public address.").tag(config=True)
-    ssl_cert = Unicode(help="File with the TLS certificate of the public address.").tag(config=True)
-    confirm_no_ssl = Bool(False, help="Old, does nothing.").tag(config=True)
-    forwarded_host_header = Unicode(help="Accepted, does nothing.").tag(config=True)
+    ssl_cert = Unicode(
+        help="File with the certificate for HTTPS on the public address, in PEM, with the chain."
+    ).tag(config=True)
 
-    proxy_cmd = Command(minlen=0, help="Old: use ConfigurableHTTPProxy.command.").tag(config=True)
-    debug_proxy = Bool(False, help="Old: use ConfigurableHTTPProxy.debug.").tag(config=True)
-    proxy_auth_token = Unicode(help="Old: use ConfigurableHTTPProxy.auth_token.").tag(config=True)
-    proxy_check_interval = Integer(5, help="Old: use ConfigurableHTTPProxy.check_running_interval.").tag(config=True)
-    proxy_api_ip = Unicode(help="Old: use ConfigurableHTTPProxy.api_url.").tag(config=True)
-    proxy_api_port = Integer(0, help="Old: use ConfigurableHTTPProxy.api_url.").tag(config=True)
+    # The Hub's own process, behind the proxy
+
+    hub_ip = Unicode(
+        "127.0.0.1",
+        help="""
+        The address on which the Hub's process listens, behind the proxy.
+
+        When servers run on other machines or in containers, they have to reach it: then an address of the
+        network between them, or '' for all addresses.
+        """,
+    ).tag(config=True)
+
+    hub_port = Integer(
+        8081, help="The port on which the Hub's process listens, behind the proxy."
+    ).tag(config=True)
+
+    hub_bind_url = Unicode(
+        help="""
+        The URL on which the Hub's process listens, in place of `hub_ip` and `hub_port`.
+
+        'http+unix://%2Fsrv%2Fhub.sock' is a socket file. The path of the URL is always that of the Hub.
+        """
+    ).tag(config=True)
+
+    hub_socket_mode = Integer(
+        0o600, help="Permissions of the socket file, where `hub_bind_url` names one; the default is 0600."
+    ).tag(config=True)
+
+    hub_connect_ip = Unicode(
+        help="""
+        The host name or address at which proxy, servers and services find the Hub, if it is not `hub_ip`.
+
+        For example the name of the service in a container network.
+        """
+    ).tag(config=True)
+
+    hub_connect_port = Integer(0, help="Deprecated: use `hub_connect_url`.").tag(config=True)
+
+    hub_connect_url = Unicode(
+        help="The whole URL at which proxy, servers and services find the Hub, if it is not where it listens."
+    ).tag(config=True)
+
+    hub_prefix = URLPrefix("/hub/", help="The path of the Hub's own pages.")
+
+    hub_routespec = Unicode(
+        help="""
+        The route for which the proxy sends requests to the Hub. By default everything that no server answers.
+
+        Narrow it to '/hub/' where something else answers the rest.
+        """
+    ).tag(config=True)
+
+    forwarded_host_header = Unicode(help="Accepted, without effect.").tag(config=True)
+
+    confirm_no_ssl = Bool(False, help="Deprecated and without effect.").tag(config=True)
+
+    # The proxy
+
+    proxy_class = EntryPointType(
+        default_value="jupyterhub.proxy.builtin.BuiltinProxy",
+        klass="jupyterhub.proxy.Proxy",
+        entry_point_group="jupyterhub.proxies",
+        help="The class that controls the proxy.",
+    ).tag(config=True)
 
     cleanup_proxy = Bool(
         True,
         help="""
-        Whether an ordinary stop of the Hub also stops the proxy that it started.
+        Stop the proxy when the Hub is stopped, if the Hub started it.
 
-        Set it to False, together with `cleanup_servers`, to restart the Hub without anybody noticing.
+        With False here and for `cleanup_servers`, the Hub can be restarted while people go on working.
         """,
     ).tag(config=True)
-    cleanup_servers = Bool(True, help="Whether an ordinary stop of the Hub also stops everybody's servers.").tag(
-        config=True
-    )
 
-    _bind_parts_given = AnyTrait(None, allow_none=True)
+    proxy_cmd = Command(minlen=0, help="Deprecated: use `ConfigurableHTTPProxy.command`.").tag(config=True)
+    debug_proxy = Bool(False, help="Deprecated: use `ConfigurableHTTPProxy.debug`.").tag(config=True)
+    proxy_auth_token = Unicode(help="Deprecated: use `ConfigurableHTTPProxy.auth_token`.").tag(config=True)
+    proxy_check_interval = Integer(
+        5, help="Deprecated: use `ConfigurableHTTPProxy.check_running_interval`."
+    ).tag(config=True)
+    proxy_api_ip = Unicode(help="Deprecated: use `ConfigurableHTTPProxy.api_url`.").tag(config=True)
+    proxy_api_port = Integer(0, help="Deprecated: use `ConfigurableHTTPProxy.api_url`.").tag(config=True)
+
+    # How the parts of the public address follow each other
+
+    #: Which of ip, port and base_url somebody has set; those win over what bind_url says.
+    _address_parts_given = Set()
+    _rebuilding = False
 
     @default("bind_url")
     def _bind_url_default(self) -> str:
@@ -114,82 +195,131 @@ class NetworkSettings(HasTraits):
             url, notes = normalise_bind_url(proposal.value, tls=bool(self.ssl_cert))
         except ValueError as error:
             raise TraitError(f"JupyterHub.bind_url: {error}") from None
-        self._log_notes(notes)
+        self._say(notes)
         return url
-
-    def _log_notes(self, notes: Any) -> None:
-        for note in notes or ():
-            self.log.warning("%s", note)  # type: ignore[attr-defined]
-
-    @observe("ip", "port", "base_url")
-    def _rebuild_bind_url(self, change: Any) -> None:
-        parts = urlsplit(self.bind_url)
-        ip = self.ip if "ip" in self._trait_values else (parts.hostname or "")
-        port = self.port if "port" in self._trait_values else (parts.port or 8000)
-        base_url = self.base_url if "base_url" in self._trait_values else (parts.path or "/")
-        self.bind_url = bind_url_with(self.bind_url, ip=ip, port=port, base_url=base_url)
 
     @default("base_url")
     def _base_url_default(self) -> str:
-        return normalise_base_url(urlsplit(self.bind_url).path or "/")
-
-    @default("port")
-    def _port_default(self) -> int:
-        return urlsplit(self.bind_url).port or 8000
+        return normalise_base_url(urlsplit(self.bind_url).path)
 
     @default("hub_prefix")
     def _hub_prefix_default(self) -> str:
         return url_path_join(self.base_url, "/hub/")
 
+    @observe("ip", "port", "base_url")
+    def _address_part_was_set(self, change: Any) -> None:
+        if change.name == "base_url":
+            self.hub_prefix = url_path_join(self.base_url, "/hub/")
+        if not self._rebuilding:
+            self._address_parts_given = {*self._address_parts_given, change.name}
+            self._rebuild_bind_url()
+
+    @observe("bind_url")
+    def _bind_url_was_set(self, change: Any) -> None:
+        if self._rebuilding:
+            return
+        if self._address_parts_given:
+            self._rebuild_bind_url()
+        else:
+            self._follow_path(change.new)
+
+    def _rebuild_bind_url(self) -> None:
+        """Make `bind_url` of its parts.
+
+        Only its scheme, and its path if there is no other, survive (config §4.1).
+        """
+        before = self.bind_url
+        base_url = self.base_url if "base_url" in self._address_parts_given else urlsplit(before).path
+        rebuilt = bind_url_with(before, ip=self.ip, port=self.port, base_url=base_url)
+        given = ", ".join(sorted(self._address_parts_given))
+        if before.rstrip("/") not in {self._bind_url_default(), rebuilt.rstrip("/"), self._last_rebuilt}:
+            self.log.warning(
+                "JupyterHub.bind_url = %r is replaced by %r, because %s is set as well: use either of "
+                "them",
+                before,
+                rebuilt, given,
+            )
+        self._last_rebuilt = rebuilt.rstrip("/")
+        self._rebuilding = True
+        try:
+            self.bind_url = rebuilt
+        finally:
+            self._rebuilding = False
+        self._follow_path(rebuilt)
+
+    _last_rebuilt = ""
+
+    def _follow_path(self, bind_url: str) -> None:
+        if "base_url" in self._address_parts_given:
+            return
+        self._rebuilding = True
+        try:
+            self.base_url = normalise_base_url(urlsplit(bind_url).path)
+        finally:
+            self._rebuilding = False
+
+    # Host names
+
     @validate("subdomain_host")
     def _check_subdomain_host(self, proposal: Any) -> str:
-        if not proposal.value:
-            return ""
-        try:
-            host, notes = normalise_subdomain_host(proposal.value)
-        except ValueError as error:
-            raise TraitError(f"JupyterHub.subdomain_host: {error}") from None
-        self._log_notes(notes)
+        host, notes = normalise_subdomain_host(proposal.value)
+        self._say(notes)
+        if host and not urlsplit(host).hostname:
+            raise TraitError(
+                f"JupyterHub.subdomain_host must be a URL such as 'https://hub.example.org', not "
+                f"{proposal.value!r}"
+            )
         return host
-
-    @validate("public_url")
-    def _check_public_url(self, proposal: Any) -> str:
-        if not proposal.value:
-            return ""
-        try:
-            url, notes = normalise_public_url(proposal.value, self.base_url)
-        except ValueError as error:
-            raise TraitError(f"JupyterHub.public_url: {error}") from None
-        self._log_notes(notes)
-        return url
 
     @default("public_url")
     def _public_url_default(self) -> str:
         return url_path_join(self.subdomain_host, self.base_url) if self.subdomain_host else ""
 
-    @validate("subdomain_hook")
-    def _check_subdomain_hook(self, proposal: Any) -> Any:
-        known = {"idna": subdomain_hook_idna, "legacy": subdomain_hook_legacy}
-        if callable(proposal.value):
-            return proposal.value
-        if proposal.value not in known:
-            raise TraitError(
-                f"JupyterHub.subdomain_hook: use 'idna', 'legacy' or a function, not {proposal.value!r}"
-            )
-        return known[proposal.value]
+    @validate("public_url")
+    def _check_public_url(self, proposal: Any) -> str:
+        try:
+            url, notes = normalise_public_url(proposal.value, self.base_url)
+        except ValueError as error:
+            raise TraitError(f"JupyterHub.public_url: {error}") from None
+        self._say(notes)
+        return url
+
+    @default("domain")
+    def _domain_default(self) -> str:
+        return urlsplit(self.public_url or self.subdomain_host).hostname or ""
 
     @default("subdomain_hook")
     def _subdomain_hook_default(self) -> Any:
         return subdomain_hook_idna
 
-    @default("domain")
-    def _domain_default(self) -> str:
-        return urlsplit(self.subdomain_host).hostname or "" if self.subdomain_host else ""
+    @validate("subdomain_hook")
+    def _check_subdomain_hook(self, proposal: Any) -> Any:
+        hook = proposal.value
+        if callable(hook):
+            return hook
+        if hook not in SUBDOMAIN_HOOKS:
+            raise TraitError(
+                f"JupyterHub.subdomain_hook: {hook!r} is neither 'idna' nor 'legacy' nor a function"
+            )
+        return SUBDOMAIN_HOOKS[hook]
 
     @default("hub_routespec")
     def _hub_routespec_default(self) -> str:
-        return "/" if self.subdomain_host else self.base_url
+        return hub_route_spec("", self.base_url, subdomains=bool(self.subdomain_host))
 
     @validate("hub_routespec")
     def _check_hub_routespec(self, proposal: Any) -> str:
-        return hub_route_spec(proposal.value, self.base_url, subdomains=bool(self.subdomain_host))
+        subdomains = bool(self.subdomain_host)
+        spec = hub_route_spec(proposal.value, self.base_url, subdomains=subdomains)
+        notes: PathNotes = []
+        if spec not in ("/", self.base_url):
+            notes.append(f"hub_routespec is {spec!r}: whatever is not below it never reaches the Hub")
+            if not subdomains and not url_path_join(self.base_url, "hub/api").startswith(spec):
+                notes.append(f"hub_routespec {spec!r} does not contain the Hub's own API")
+        self._say(notes)
+        return spec
+
+    def _say(self, notes: PathNotes) -> None:
+        log: Any = getattr(self, "log", None) or logging.getLogger("JupyterHub")
+        for note in notes:
+            log.warning("JupyterHub.%s", note)

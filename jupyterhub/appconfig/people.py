@@ -1,56 +1,77 @@
-"""Who may do what: authenticator, spawner, roles, groups, named servers (config §8, §11, §14)."""
+"""Who logs in how, what they may do, which servers they have (config §8, §11, §14)."""
 
-from traitlets import Bool, Dict, Enum, HasTraits, List, Set, Unicode, Union
+from typing import Any
+
+from traitlets import Bool, Dict, Enum, HasTraits, List, Set, Union
 
 from ..traitlets import EntryPointType
 
 
 class PeopleSettings(HasTraits):
-    """Users, their roles and their servers."""
+    """Authenticator, spawner, roles, groups, named servers."""
 
     authenticator_class = EntryPointType(
         default_value="jupyterhub.auth.PAMAuthenticator",
         klass="jupyterhub.auth.Authenticator",
         entry_point_group="jupyterhub.authenticators",
-        help="How people log in: a class, its import path, or a registered name such as 'pam' or 'dummy'.",
+        help="The class that decides who may log in.",
     ).tag(config=True)
+
     spawner_class = EntryPointType(
         default_value="jupyterhub.spawner.LocalProcessSpawner",
         klass="jupyterhub.spawner.Spawner",
         entry_point_group="jupyterhub.spawners",
-        help="How servers start: a class, its import path, or a registered name such as 'localprocess' or 'docker'.",
+        help="The class that starts people's servers.",
     ).tag(config=True)
-    proxy_class = EntryPointType(
-        default_value="jupyterhub.proxy.builtin.BuiltinProxy",
-        klass="jupyterhub.proxy.Proxy",
-        entry_point_group="jupyterhub.proxies",
-        help="How requests reach servers: a class, its import path, or a registered name.",
-    ).tag(config=True)
+
     load_roles = List(
         Dict(),
         help="""
-        Roles to define at each start: name, description, scopes, and lists of users, groups and services.
+        The roles of this Hub, as dictionaries.
 
-        Membership that is listed here is exact; roles that are not listed here are deleted.
+        Each has a `name`, and may have a `description`, `scopes` (what its members may do), and `users`,
+        `groups` and `services` (who has it). At each start the roles become exactly what is here: one that is
+        no longer listed is deleted, and a list of members that is given, or missing, is taken as the whole of
+        it. The built-in roles `user`, `admin`, `server` and `token` are always there; what is given for them
+        is merged over their own definition.
+
+        For example, a role for the people who look after a course:
+
+            c.JupyterHub.load_roles = [
+                {
+                    "name": "tutor",
+                    "scopes": ["read:users!group=course", "access:servers!group=course"],
+                    "groups": ["tutors"],
+                }
+            ]
         """,
     ).tag(config=True)
-    custom_scopes = Dict(
-        key_trait=Unicode(), value_trait=Dict(), help="Scopes of your own: name → description and subscopes."
-    ).tag(config=True)
-    extra_user_scopes = Set(Unicode(), help="Scopes that every user has beside those of the role 'user'.").tag(
-        config=True
-    )
+
     load_groups = Dict(
         value_trait=Union([Dict(), List()]),
-        help="Groups to define at each start: name → users and properties. Members are added, never removed.",
+        help="""
+        Groups that exist from the start: a dictionary from name to a dictionary with `users` and
+        `properties`.
+
+        Members are added, never taken out; properties replace those that were there.
+        """,
     ).tag(config=True)
-    allow_named_servers = Bool(False, help="Whether people may have more than one server, each with a name.").tag(
-        config=True
-    )
+
+    config_role_names: Any = List(help="Names of the roles in `load_roles`.")
+
+    admin_users = Set(help="Deprecated: use `Authenticator.admin_users`.").tag(config=True)
+
+    allow_named_servers = Bool(
+        False, help="Let people have more servers than one, each with a name that they choose."
+    ).tag(config=True)
+
     allow_existing_invalid_named_servers = Enum(
         ("allow-start", "allow-delete", "autorename"),
         default_value="allow-start",
-        help="What to do with named servers whose names were allowed before JupyterHub 6 and are not now.",
+        help="""
+        What becomes of named servers whose names were fine before JupyterHub 6 and are not any more.
+
+        'allow-start' lets them be used as before; 'allow-delete' lets people only stop and delete them;
+        'autorename' gives those that do not run a valid name at start, and keeps the old one for display.
+        """,
     ).tag(config=True)
-    admin_access = Bool(False, help="Old: the scope access:servers says who may enter others' servers.").tag(config=True)
-    admin_users = Set(help="Old: use Authenticator.admin_users.").tag(config=True)

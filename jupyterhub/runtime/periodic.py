@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
 from .. import metrics
-from ..core.clock import aware, utcnow
+from ..core.clock import aware
 from ..store import logins as login_store
-from ..store import users as user_store
 from .leases import HEARTBEAT_SECONDS
 
 if TYPE_CHECKING:
@@ -19,8 +17,6 @@ if TYPE_CHECKING:
 PURGE_SECONDS = 3600.0
 #: Seconds between two writes of noted activity.
 ACTIVITY_FLUSH_SECONDS = 10.0
-#: Resolution of the measurement of the event loop.
-LOOP_RESOLUTION_SECONDS = 0.05
 
 
 def start_periodic_tasks(context: HubContext) -> None:
@@ -29,15 +25,9 @@ def start_periodic_tasks(context: HubContext) -> None:
     background.repeat(context.activity.flush, every=ACTIVITY_FLUSH_SECONDS, name="write activity")
     background.repeat(lambda: purge_expired(context), every=PURGE_SECONDS, first=60.0, name="purge what has expired")
     background.repeat(context.leases.heartbeat, every=HEARTBEAT_SECONDS, name="heartbeat")
-    background.start(measure_event_loop(), name="measure the event loop")
     interval = float(context.get("last_activity_interval", 300) or 0)
     if interval > 0:
         background.repeat(lambda: poll_proxy(context), every=interval, name="poll the proxy for activity")
-    interval = float(context.get("active_users_update_interval", 3600) or 0)
-    if interval > 0:
-        background.repeat(
-            lambda: count_active_users(context), every=interval, first=1.0, name="count active users"
-        )
 
 
 async def purge_expired(context: HubContext) -> None:
@@ -45,14 +35,6 @@ async def purge_expired(context: HubContext) -> None:
     await context.tokens.purge()
     await context.database.run(login_store.purge_ended_logins)
     context.logins.forget_expired()
-
-
-async def count_active_users(context: HubContext) -> None:
-    """Set the gauges of users who were active within a day, a week and a month."""
-    now = utcnow()
-    for period in metrics.ActiveUserPeriods:
-        count = await context.database.read(user_store.count_active_since, now - period.length)
-        metrics.ACTIVE_USERS.labels(period=period.value).set(count)
 
 
 async def poll_proxy(context: HubContext) -> None:
@@ -81,11 +63,3 @@ def note_route_activity(context: HubContext, routes: dict[str, Any]) -> None:
             record.last_activity = when
             context.activity.note_server(record.id, when)
             context.activity.note_user(user.id, when)
-
-
-async def measure_event_loop() -> None:
-    """Observe how late the event loop is: everything that blocks it shows here (metrics §1)."""
-    while True:
-        began = time.perf_counter()
-        await asyncio.sleep(LOOP_RESOLUTION_SECONDS)
-        metrics.EVENT_LOOP_INTERVAL_SECONDS.observe(max(time.perf_counter() - began, LOOP_RESOLUTION_SECONDS))
