@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Any
 
-from tornado import web
 from tornado.ioloop import PeriodicCallback
 from traitlets import Any as AnyTrait
 from traitlets import Bool, Dict, Float, Integer, List, TraitError, Unicode, Union, default, validate
@@ -26,12 +25,12 @@ from traitlets.config import LoggingConfigurable
 from .aio import exponential_backoff, maybe_future
 from .core import lifecycle
 from .core.clock import aware
-from .core.overrides import check_group_overrides, group_overrides_for, merged, plan_user_options
+from .core.overrides import check_group_overrides, group_overrides_for, merged
 from .objects import Server
-from .spawning import options as form_options
+from .spawning import environment, options, profiles
 from .spawning.declaring import SpawnerMeta
-from .spawning.environment import build_environment
 from .spawning.localprocess import LocalProcesses, set_user_setuid
+from .spawning.options import SpawnException
 from .spawning.record import RowRecord, SpawnerRecord
 from .spawning.results import interpret_start_result
 from .traitlets import ByteSpecification, Command
@@ -54,25 +53,6 @@ def _quote_safe(text: str) -> str:
     except (SyntaxError, ValueError):
         return text
     return repr(text)
-
-
-class SpawnException(web.HTTPError):
-    """A spawner refuses a start, by policy: the message is for the user, `reason` for the metrics.
-
-    It is logged without a traceback and does not count as a failure of the Hub.
-    """
-
-    spawn_refused = True
-
-    def __init__(
-        self, message: str, *, reason: str, log_message: str = "", message_html: str = "", status_code: int = 400
-    ) -> None:
-        super().__init__(status_code, log_message or message, reason=reason)
-        self.jupyterhub_message = message
-        if message_html:
-            self.jupyterhub_html_message = message_html
-        self.message = message
-        self.message_html = message_html
 
 
 class Spawner(LoggingConfigurable, metaclass=SpawnerMeta):
@@ -428,13 +408,7 @@ class Spawner(LoggingConfigurable, metaclass=SpawnerMeta):
 
     @default("options_from_form")
     def _options_from_form(self) -> Any:
-        return form_options.passthrough
-
-    @validate("options_from_form")
-    def _check_options_from_form(self, proposal: Any) -> Any:
-        return form_options.NAMED_PARSERS.get(proposal.value, proposal.value) if isinstance(
-            proposal.value, str
-        ) else proposal.value
+        return "passthrough"
 
     @default("ssl_alt_names")
     def _ssl_alt_names_default(self) -> list[str]:
@@ -473,7 +447,7 @@ class Spawner(LoggingConfigurable, metaclass=SpawnerMeta):
 
     def get_env(self) -> dict[str, str]:
         """Return the complete environment of the server."""
-        return build_environment(self)
+        return environment.build(self)
 
     def get_args(self) -> list[str]:
         """Return the arguments of the command."""
@@ -539,13 +513,12 @@ class Spawner(LoggingConfigurable, metaclass=SpawnerMeta):
 
     async def get_profiles(self) -> list[dict[str, Any]]:
         """Return the profiles that this user may choose from."""
-        profiles = self.profiles
-        if callable(profiles):
-            profiles = await maybe_future(profiles(self))
-        groups = set(getattr(self.user, "group_names", ()) or ())
-        return [
-            dict(profile) for profile in profiles or () if not profile.get("groups") or groups & set(profile["groups"])
-        ]
+        offered = self.profiles
+        if callable(offered):
+            offered = await maybe_future(offered(self))
+        if not offered:
+            return []
+        return profiles.visible(profiles.check(offered), getattr(self.user, "group_names", ()) or ())
 
     async def get_options_form(self) -> str:
         """Return the inner HTML of the form, or an empty text for none."""
@@ -553,84 +526,36 @@ class Spawner(LoggingConfigurable, metaclass=SpawnerMeta):
         if callable(form):
             form = await maybe_future(form(self))
         if not form:
-            profiles = await self.get_profiles()
-            if profiles:
-                form = form_options.profile_form(profiles, str((self.user_options or {}).get("profile") or ""))
+            offered = await self.get_profiles()
+            if offered:
+                form = profiles.form(offered, self.user_options or {})
         return form or ""
 
     async def run_options_from_form(self, formdata: dict[str, list[Any]]) -> dict[str, Any]:
         """Turn the form's fields into options."""
-        parser = self.options_from_form
-        if parser is form_options.passthrough and self.profiles:
-            parser = form_options.simple
-        if isinstance(parser, str):
-            raise ValueError(f"{type(self).__name__}.options_from_form: {parser!r} is neither known nor a function")
-        keywords = {"spawner": self} if form_options.takes(parser, "spawner") else {}
-        options = await maybe_future(parser(formdata, **keywords))
-        return options if options is not None else {}
+        chosen = await maybe_future(options.convert_form(self, formdata))
+        return chosen if chosen is not None else {}
 
     async def options_from_query(self, query: dict[str, list[Any]]) -> dict[str, Any]:
         """Turn query arguments into options; like a form unless overridden."""
         return await self.run_options_from_form(query)
 
     async def _run_apply_user_options(self, user_options: dict[str, Any]) -> None:
-        """Let options do what they do: `load_user_options`, then `apply_user_options`.
-
-        What a plugin raises becomes a refusal with status 400 (config §9.2).
-        """
-        try:
-            if form_options.takes_positional(self.load_user_options):
-                await maybe_future(self.load_user_options(dict(user_options or {})))
-            await self._apply_mapped_options(dict(user_options or {}))
-        except web.HTTPError:
-            raise
-        except Exception as error:
-            self.log.exception("Options of %s were refused", self._log_name)
-            refusal = web.HTTPError(400, f"These options are not accepted: {error}")
-            refusal.jupyterhub_message = f"These options are not accepted: {error}"  # type: ignore[attr-defined]
-            raise refusal from error
+        """Let options do what they do: `load_user_options`, then `apply_user_options` (config §9.2)."""
+        await options.apply_user_options(self, dict(user_options or {}))
 
     async def load_user_options(self, user_options: dict[str, Any]) -> None:
         """Take the options that were chosen: here the profile, whose overrides become settings.
 
-        Raises SpawnException for a profile that is not offered.
+        Raises a refusal that names the field for what is not offered.
         """
-        profiles = await self.get_profiles()
-        if not profiles:
+        offered = await self.get_profiles()
+        if not offered:
             return
-        chosen = user_options.get("profile")
-        if isinstance(chosen, list):
-            chosen = chosen[0] if chosen else None
-        profile = form_options.find_profile(profiles, chosen) if chosen else form_options.default_profile(profiles)
-        if profile is None:
-            offered = ", ".join(repr(each.get("display_name")) for each in profiles)
-            raise SpawnException(f"profile: {chosen!r} is not offered; choose one of {offered}", reason="option-refused")
-        for name, value in form_options.overrides_of(profile).items():
+        wanted = user_options.get("profile")
+        profile = profiles.find(offered, wanted) if wanted else profiles.default_of(offered)
+        for name, value in profiles.settings_for(profile, user_options):
             setattr(self, name, value(self) if callable(value) else value)
-
-    async def _apply_mapped_options(self, user_options: dict[str, Any]) -> None:
-        apply = self.apply_user_options
-        if callable(apply):
-            await maybe_future(apply(self, user_options))
-            return
-        if not user_options:
-            return
-        plan = plan_user_options(user_options, apply, {name for name in dir(self) if not name.startswith("__")})
-        if plan.missing:
-            self.log.error("apply_user_options names settings that do not exist: %s", ", ".join(plan.missing))
-        if plan.unmapped and not self.profiles and apply is not None:
-            self.log.warning("Options without effect for %s: %s", self._log_name, ", ".join(plan.unmapped))
-        for setting, (_, value) in plan.assign.items():
-            self._assign_option(setting, value)
-
-    def _assign_option(self, setting: str, value: Any) -> None:
-        try:
-            setattr(self, setting, value)
-        except TraitError:
-            trait = self.traits().get(setting)
-            if trait is None or not isinstance(value, str):
-                raise
-            setattr(self, setting, trait.from_string(value))
 
     async def apply_group_overrides(self) -> None:
         """Apply the settings that members of the user's groups get."""

@@ -17,7 +17,7 @@ def create_certificates(spawner: Spawner) -> dict[str, str]:
         names += [name for name in ("DNS:localhost", "IP:127.0.0.1") if name not in names]
     common_name = spawner.user.name or "service"
     store = Certipy(store_dir=spawner.internal_certs_location)
-    record = store.create_signed_pair(f"user-{common_name}", "notebooks-ca", alt_names=names)
+    record = store.create_signed_pair(f"user-{common_name}", "notebooks-ca", alt_names=names, overwrite=True)
     return {
         "keyfile": record["files"]["key"],
         "certfile": record["files"]["cert"],

@@ -17,9 +17,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Engine, event, exc, inspect, select, text
+from sqlalchemy import Engine, event, exc, func, inspect, select, text
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session, joinedload, selectinload, sessionmaker
 from sqlalchemy.orm.interfaces import ORMOption
@@ -27,8 +28,8 @@ from sqlalchemy.orm.interfaces import ORMOption
 from .. import dbutil, orm
 from ..core.errors import HubError, StoreUnavailable
 from ..orm import engine as engines
-from .changes import Change, has_changes, note_change, take_changes, watch
-from .lockfile import FileLock, HubAlreadyRunning
+from .changes import Change, note_change, take_changes, watch
+from .sqlite import FileLock, HubAlreadyRunning, only_read, write_ahead
 
 __all__ = ["Change", "Database", "HubAlreadyRunning", "StatementRecorder", "note_change"]
 
@@ -45,6 +46,8 @@ DEADLINE = 60.0
 BUSY_SECONDS = 20.0
 #: Seconds a plugin may hold an uncommitted write before it is named in the log.
 LONG_WRITE_SECONDS = 1.0
+#: The first half of the advisory locks of hub processes on PostgreSQL; the second is the process's row id.
+ADVISORY_CLASS = 0x48554237
 READERS = 2
 THREADS = 6
 
@@ -103,9 +106,7 @@ class Database:
         self._read_threads: ThreadPoolExecutor | None = None
         if not self.in_memory:
             self._write_threads = ThreadPoolExecutor(1 if self.is_sqlite else THREADS, "database")
-            self._read_threads = (
-                ThreadPoolExecutor(READERS, "database-read") if self.is_sqlite else self._write_threads
-            )
+            self._read_threads = ThreadPoolExecutor(READERS, "database-read") if self.is_sqlite else self._write_threads
         self._listeners: list[Listener] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread: int | None = None
@@ -156,9 +157,7 @@ class Database:
             raise
 
     @classmethod
-    def _open(
-        cls, url: URL, options: dict[str, Any], lock: FileLock | None, reset: bool, deadline: float
-    ) -> Database:
+    def _open(cls, url: URL, options: dict[str, Any], lock: FileLock | None, reset: bool, deadline: float) -> Database:
         if url.get_backend_name() != "sqlite":
             settings = {"pool_size": THREADS, "max_overflow": 2, "pool_timeout": 30, **options}
             writer = reader = engines.make_engine(url, **settings)
@@ -168,20 +167,18 @@ class Database:
             connect = {"timeout": BUSY_SECONDS, **options.get("connect_args", {})}
             settings = {**options, "connect_args": connect}
             writer = engines.make_engine(url, begin="BEGIN IMMEDIATE", **settings)
-            reader = engines.make_engine(url, begin="BEGIN", on_connect=_only_read, **settings)
+            reader = engines.make_engine(url, begin="BEGIN", on_connect=only_read, **settings)
         try:
-            engines.check_db_revision(writer if url.get_backend_name() != "sqlite" else reader)
-        except engines.NotStamped:
-            engines.stamp(writer, engines.HEAD_REVISION)
+            engines.check_db_revision(writer)
+            if reader is not writer:
+                write_ahead(writer)
+            if reset:
+                engines.drop_tables(writer)
+            engines.create_tables(writer)
         except BaseException:
             writer.dispose()
             reader.dispose()
             raise
-        if lock is not None or (url.get_backend_name() == "sqlite" and not engines.is_memory(url)):
-            _write_ahead(writer)
-        if reset:
-            engines.drop_tables(writer)
-        engines.create_tables(writer)
         return cls(url, writer=writer, reader=reader, options=options, lock=lock, deadline=deadline)
 
     def close(self) -> None:
@@ -204,9 +201,7 @@ class Database:
 
     # -- transactions ----------------------------------------------------------------------------------------
 
-    async def run(
-        self, function: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    async def run(self, function: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call `function(session, …)` in one transaction on a database thread and return its value.
 
         The value must not contain rows. Committed when the function returns, rolled back when it raises. A
@@ -220,9 +215,7 @@ class Database:
         job = self._write_threads.submit(self._transact, self._sessions, function, args, kwargs)
         return await self._wait_for(job, function)
 
-    async def read(
-        self, function: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    async def read(self, function: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Like `run`, for functions that only read; on SQLite they do not wait for the writer."""
         if self.in_memory:
             return self._run_in_place(self._read_sessions, function, args, kwargs)
@@ -231,9 +224,7 @@ class Database:
         job = self._read_threads.submit(self._transact, self._read_sessions, function, args, kwargs)
         return await self._wait_for(job, function)
 
-    def run_sync(
-        self, function: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    def run_sync(self, function: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Like `run`, but blocks: for start-up, for commands, and for plugins that cannot await."""
         if self.in_memory:
             return self._run_in_place(self._sessions, function, args, kwargs)
@@ -244,7 +235,7 @@ class Database:
         job = self._write_threads.submit(self._transact, self._sessions, function, args, kwargs)
         try:
             return job.result(self.deadline)
-        except TimeoutError:
+        except FutureTimeout:
             raise self._silent(function) from None
 
     async def _wait_for(self, job: Future[T], function: Callable[..., Any]) -> T:
@@ -313,9 +304,7 @@ class Database:
     def _translated(self, error: exc.SQLAlchemyError) -> Exception:
         unreachable = isinstance(error, exc.OperationalError | exc.InterfaceError | exc.TimeoutError)
         if unreachable or getattr(error, "connection_invalidated", False):
-            return StoreUnavailable(
-                f"The database {engines.masked(self.url)} does not answer: {_first_line(error)}"
-            )
+            return StoreUnavailable(f"The database {engines.masked(self.url)} does not answer: {_first_line(error)}")
         return error
 
     def _run_in_place(
@@ -371,16 +360,16 @@ class Database:
     @staticmethod
     def _expire_plugin_rows(session: Session, changes: frozenset[Change]) -> None:
         for change in changes:
-            if change.by_plugin or not isinstance(getattr(change.model, "__mapper__", None), object):
+            if change.by_plugin:
                 continue
             for row in _held_rows(session, change):
-                if change.deleted:
+                if not change.deleted:
+                    _expire(session, row)
+                elif row not in session.deleted:
                     # The values stay readable for whoever holds the row; it is nobody's to change any more.
                     session.expunge(row)
-                    continue
-                state = inspect(row)
-                pending = set(state.committed_state)
-                session.expire(row, [key for key in state.mapper.attrs.keys() if key not in pending])
+                    for other in list(session.identity_map.values()):
+                        _expire(session, other, related_to=change.model)
 
     # -- the plugins' session --------------------------------------------------------------------------------
 
@@ -523,7 +512,18 @@ class Database:
             return session.get(model, row_id)
         return session.merge(row, load=False)
 
+    def session_factory(self) -> Session:
+        """A new session on the plugins' engine, for whoever wants one of their own."""
+        return Session(bind=self.plugin_engine, expire_on_commit=False)
+
     # -- knowing that another process is alive ---------------------------------------------------------------
+
+    async def hold_process_lock(self, process_id: int) -> bool:
+        """`hold_advisory_lock` for a hub process, on a database thread."""
+        if not self.is_postgresql or self._write_threads is None:
+            return False
+        job = self._write_threads.submit(self.hold_advisory_lock, process_id)
+        return await self._wait_for(job, self.hold_advisory_lock)
 
     def hold_advisory_lock(self, key: int) -> bool:
         """On PostgreSQL: hold a lock for as long as this process lives, so that others know its end at once.
@@ -541,9 +541,7 @@ class Database:
             self.release_advisory_lock()
         try:
             connection = self._writer.connect().execution_options(isolation_level="AUTOCOMMIT")
-            held = connection.scalar(
-                select(_advisory("pg_try_advisory_lock", key))
-            )
+            held = connection.scalar(select(func.pg_try_advisory_lock(ADVISORY_CLASS, key)))
         except exc.SQLAlchemyError as error:
             raise self._translated(error) from error
         if not held:
@@ -579,3 +577,47 @@ class Database:
         finally:
             for engine in watched:
                 event.remove(engine, "before_cursor_execute", note)
+
+
+def _expire(session: Session, row: Any, *, related_to: type[Any] | None = None) -> None:
+    """Have attributes read again when next asked for, except those somebody has assigned and not stored yet."""
+    state = inspect(row)
+    attributes = state.mapper.attrs
+    if related_to is None:
+        keys = [attribute.key for attribute in attributes]
+    else:
+        keys = [each.key for each in state.mapper.relationships if each.mapper.class_ is related_to]
+    if keys := [key for key in keys if key not in state.committed_state]:
+        session.expire(row, keys)
+
+
+def _held_rows(session: Session, change: Change) -> list[Any]:
+    if change.id is None:
+        return [row for row in session.identity_map.values() if isinstance(row, change.model)]
+    row = session.identity_map.get(session.identity_key(change.model, change.id))
+    return [] if row is None else [row]
+
+
+def _load_detached(session: Session, model: type[Any], row_id: int) -> Any:
+    row = session.get(model, row_id, options=_WITH_ROW.get(model, ()))
+    session.expunge_all()
+    return row
+
+
+def _worth_another_try(error: exc.SQLAlchemyError) -> bool:
+    """Whether the transaction can be done again: it certainly did not happen, and the next may fare better."""
+    if not isinstance(error, exc.DBAPIError):
+        return False
+    # PostgreSQL: serialization failure, deadlock. MySQL: deadlock.
+    code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    if code in ("40001", "40P01"):
+        return True
+    arguments = getattr(error.orig, "args", ())
+    if arguments and arguments[0] == 1213:
+        return True
+    return bool(error.connection_invalidated) and not getattr(error, "commit_failed", False)
+
+
+def _first_line(error: BaseException) -> str:
+    text_of = str(getattr(error, "orig", None) or error).strip()
+    return text_of.partition("\n")[0]

@@ -26,8 +26,17 @@ _COLUMN = {"users": "user_id", "groups": "group_id", "services": "service_id"}
 
 #: Columns of a service that its definition may give.
 _SERVICE_COLUMNS = (
-    "admin", "url", "oauth_client_allowed_scopes", "info", "display", "oauth_no_confirm", "command", "cwd",
-    "environment", "user", "timeout",
+    "admin",
+    "url",
+    "oauth_client_allowed_scopes",
+    "info",
+    "display",
+    "oauth_no_confirm",
+    "command",
+    "cwd",
+    "environment",
+    "user",
+    "timeout",
 )
 
 
@@ -91,14 +100,18 @@ def provision(session: Session, wanted: Provisioning) -> Provisioned:
     _store_groups(session, wanted, done)
     for service in wanted.services:
         _store_service(session, service, done)
-    _drop_unlisted_services(session, {service.name for service in wanted.services} | set(wanted.service_tokens.values()))
+    _drop_unlisted_services(
+        session, {service.name for service in wanted.services} | set(wanted.service_tokens.values())
+    )
     session.flush()
     _store_tokens(session, wanted, done)
     _store_memberships(session, plan, wanted, done)
     _reconcile_admins(session, plan, wanted)
     _strip_blocked(session, wanted.blocked_users)
     session.execute(
-        update(orm.User).where(orm.User.created.is_(None)).values(created=func.coalesce(orm.User.last_activity, naive_now()))
+        update(orm.User)
+        .where(orm.User.created.is_(None))
+        .values(created=func.coalesce(orm.User.last_activity, naive_now()))
     )
     session.flush()
     done.user_count = session.scalar(select(func.count()).select_from(orm.User)) or 0
@@ -330,7 +343,12 @@ def _store_tokens(session: Session, wanted: Provisioning, done: Provisioned) -> 
 
 
 def _token(
-    session: Session, token: str, *, note: str, wanted: Provisioning, user_id: int | None = None,
+    session: Session,
+    token: str,
+    *,
+    note: str,
+    wanted: Provisioning,
+    user_id: int | None = None,
     service_id: int | None = None,
 ) -> None:
     secrets.check_token_text(token)
@@ -343,7 +361,11 @@ def _token(
     chosen = note == "from config" and not wanted.trust_provided_tokens
     session.add(
         orm.APIToken(
-            user_id=user_id, service_id=service_id, client_id="jupyterhub", note=note, scopes=["inherit"],
+            user_id=user_id,
+            service_id=service_id,
+            client_id="jupyterhub",
+            note=note,
+            scopes=["inherit"],
             prefix=secrets.token_prefix(token),
             hashed=secrets.hash_token(
                 token, rounds=secrets.USER_PROVIDED_ROUNDS if chosen else secrets.GENERATED_ROUNDS
@@ -454,7 +476,9 @@ def drop_stale_clients(session: Session, keep: Collection[str]) -> int:
     running = select(orm.Spawner.oauth_client_id).where(orm.Spawner.server_id.is_not(None))
     used = {name for name in session.scalars(running) if name} | set(keep) | {"jupyterhub"}
     stale = [
-        row for row in session.scalars(select(orm.OAuthClient)).all() if row.identifier not in used and row.service is None
+        row
+        for row in session.scalars(select(orm.OAuthClient)).all()
+        if row.identifier not in used and row.service is None
     ]
     for row in stale:
         session.delete(row)

@@ -51,9 +51,7 @@ def _run_record(row: Run | None) -> RunRecord | None:
     )
 
 
-def _server_record(
-    spawner: orm.Spawner, user_name: str, address: orm.Server | None, run: Run | None
-) -> ServerRecord:
+def _server_record(spawner: orm.Spawner, user_name: str, address: orm.Server | None, run: Run | None) -> ServerRecord:
     return ServerRecord(
         id=spawner.id,
         user_id=spawner.user_id,
@@ -67,9 +65,7 @@ def _server_record(
         oauth_client_id=spawner.oauth_client_id,
         address=None
         if address is None
-        else ServerAddress(
-            address.id, address.proto, address.ip, address.port, address.base_url, address.cookie_name
-        ),
+        else ServerAddress(address.id, address.proto, address.ip, address.port, address.base_url, address.cookie_name),
         run=_run_record(run),
     )
 
@@ -125,15 +121,28 @@ def _load_batch(session: Session, ids: Sequence[int]) -> list[tuple[UserRecord, 
         record = _server_record(*row)
         servers.setdefault(record.user_id, []).append(record)
     columns = (
-        orm.User.id, orm.User.name, orm.User.admin, orm.User.created, orm.User.last_activity, orm.User.cookie_id,
-        orm.User.user_info, orm.User.encrypted_auth_state.is_not(None),
+        orm.User.id,
+        orm.User.name,
+        orm.User.admin,
+        orm.User.created,
+        orm.User.last_activity,
+        orm.User.cookie_id,
+        orm.User.user_info,
+        orm.User.encrypted_auth_state.is_not(None),
     )
     return [
         (
             UserRecord(
-                id=row[0], name=row[1], admin=bool(row[2]), created=_aware(row[3]), last_activity=_aware(row[4]),
-                cookie_id=row[5], user_info=row[6], has_auth_state=bool(row[7]),
-                groups=tuple(sorted(groups.get(row[0], ()))), roles=tuple(sorted(roles.get(row[0], ()))),
+                id=row[0],
+                name=row[1],
+                admin=bool(row[2]),
+                created=_aware(row[3]),
+                last_activity=_aware(row[4]),
+                cookie_id=row[5],
+                user_info=row[6],
+                has_auth_state=bool(row[7]),
+                groups=tuple(sorted(groups.get(row[0], ()))),
+                roles=tuple(sorted(roles.get(row[0], ()))),
             ),
             servers.get(row[0], []),
         )
@@ -236,9 +245,17 @@ def begin(
     if options is not None:
         spawner.user_options = dict(options)
     values = {
-        "cookie_id": cookie_id, "started": now, "state": lifecycle.State.STARTING.value, "fence": fence,
-        "owner_id": owner, "failure": None, "phases": [], "data": {}, "output_tail": [],
-        "requested_by": requested_by, "updated": now,
+        "cookie_id": cookie_id,
+        "started": now,
+        "state": lifecycle.State.STARTING.value,
+        "fence": fence,
+        "owner_id": owner,
+        "failure": None,
+        "phases": [],
+        "data": {},
+        "output_tail": [],
+        "requested_by": requested_by,
+        "updated": now,
     }
     if run is None:
         session.add(Run(spawner_id=spawner_id, **values))
@@ -307,8 +324,13 @@ def register_secrets(
     session.flush()
     session.execute(
         insert(orm.APIToken).values(
-            user_id=user_id, hashed=secrets.hash_token(token), prefix=secrets.token_prefix(token),
-            client_id="jupyterhub", created=now, note=note, scopes=sorted(scopes),
+            user_id=user_id,
+            hashed=secrets.hash_token(token),
+            prefix=secrets.token_prefix(token),
+            client_id="jupyterhub",
+            created=now,
+            note=note,
+            scopes=sorted(scopes),
         )
     )
     _change_spawner(session, spawner_id, oauth_client_id=client_id)
@@ -336,8 +358,12 @@ def adopt_token(
     if found is None:
         session.add(
             orm.APIToken(
-                user_id=user_id, hashed=secrets.hash_token(token, rounds=secrets.USER_PROVIDED_ROUNDS),
-                prefix=secrets.token_prefix(token), client_id="jupyterhub", note=note, scopes=["inherit"],
+                user_id=user_id,
+                hashed=secrets.hash_token(token, rounds=secrets.USER_PROVIDED_ROUNDS),
+                prefix=secrets.token_prefix(token),
+                client_id="jupyterhub",
+                note=note,
+                scopes=["inherit"],
             )
         )
     client = session.scalars(select(orm.OAuthClient).where(orm.OAuthClient.identifier == client_id)).first()
@@ -391,17 +417,13 @@ def _delete_tokens(session: Session, user_id: int | None, note: str) -> None:
         note_change(session, orm.APIToken, token_id)
 
 
-def forget_secrets(
-    session: Session, spawner_id: int, fence: int, *, note: str, client_id: str, keep: bool
-) -> None:
+def forget_secrets(session: Session, spawner_id: int, fence: int, *, note: str, client_id: str, keep: bool) -> None:
     """Delete the address, and unless the server will resume its tokens and OAuth client too.
 
     Tokens are found by note and owner: after a restart nobody remembers their text (database §7).
     """
     _hold(session, spawner_id, fence, started=None)
-    row = session.execute(
-        select(orm.Spawner.user_id, orm.Spawner.server_id).where(orm.Spawner.id == spawner_id)
-    ).one()
+    row = session.execute(select(orm.Spawner.user_id, orm.Spawner.server_id).where(orm.Spawner.id == spawner_id)).one()
     _change_spawner(session, spawner_id, server_id=None, started=None, last_activity=naive_now())
     if row.server_id is not None:
         session.execute(delete(orm.Server).where(orm.Server.id == row.server_id))
@@ -428,8 +450,14 @@ def end(
 ) -> None:
     """The run is over: stopped, with a failure or without. `spawner_state` None leaves what is stored."""
     _hold(
-        session, spawner_id, fence, state=_STOPPED, owner_id=None,
-        failure=None if failure is None else dict(failure), phases=list(phases), output_tail=list(output_tail),
+        session,
+        spawner_id,
+        fence,
+        state=_STOPPED,
+        owner_id=None,
+        failure=None if failure is None else dict(failure),
+        phases=list(phases),
+        output_tail=list(output_tail),
         started=None,
     )
     if spawner_state is not None:
@@ -471,9 +499,17 @@ def take_over(session: Session, owner: int | None, *, dead_owners: Iterable[int]
             insert(Run),
             [
                 {
-                    "spawner_id": row.id, "cookie_id": row.cookie_id, "started": row.started,
-                    "state": lifecycle.State.CHECKING.value, "fence": base + 1, "owner_id": owner, "phases": [],
-                    "data": {}, "output_tail": [], "requested_by": "", "updated": now,
+                    "spawner_id": row.id,
+                    "cookie_id": row.cookie_id,
+                    "started": row.started,
+                    "state": lifecycle.State.CHECKING.value,
+                    "fence": base + 1,
+                    "owner_id": owner,
+                    "phases": [],
+                    "data": {},
+                    "output_tail": [],
+                    "requested_by": "",
+                    "updated": now,
                 }
                 for row in strangers
             ],

@@ -160,9 +160,7 @@ def revoke(session: Session, token_id: int) -> None:
         return
     if row.client_id and row.client_id != "jupyterhub" and row.user_id is not None:
         for other in session.scalars(
-            select(orm.APIToken).where(
-                orm.APIToken.user_id == row.user_id, orm.APIToken.client_id == row.client_id
-            )
+            select(orm.APIToken).where(orm.APIToken.user_id == row.user_id, orm.APIToken.client_id == row.client_id)
         ).all():
             session.delete(other)
     else:
@@ -202,4 +200,3 @@ def touch_activity(session: Session, tokens: Mapping[int, datetime]) -> None:
             .values(last_activity=moment)
             .execution_options(synchronize_session=False)
         )
-

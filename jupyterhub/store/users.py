@@ -61,8 +61,10 @@ def groups_of(session: Session, name: str) -> list[str]:
 
 
 def _role_scopes_of_user(session: Session, user_id: int) -> set[str]:
-    direct = select(orm.Role.scopes).join(orm.user_role_map, orm.user_role_map.c.role_id == orm.Role.id).where(
-        orm.user_role_map.c.user_id == user_id
+    direct = (
+        select(orm.Role.scopes)
+        .join(orm.user_role_map, orm.user_role_map.c.role_id == orm.Role.id)
+        .where(orm.user_role_map.c.user_id == user_id)
     )
     through = (
         select(orm.Role.scopes)
@@ -233,9 +235,9 @@ def sync_groups(session: Session, user_id: int, names: Collection[str]) -> bool:
     present = {
         row.name: row.id
         for row in session.execute(
-            select(orm.Group.name, orm.Group.id).join(table, table.c.group_id == orm.Group.id).where(
-                table.c.user_id == user_id
-            )
+            select(orm.Group.name, orm.Group.id)
+            .join(table, table.c.group_id == orm.Group.id)
+            .where(table.c.user_id == user_id)
         )
     }
     wanted = set(names)
@@ -373,6 +375,4 @@ def list_with_servers(session: Session, ids: Iterable[int]) -> Any:
 
 def count_active_since(session: Session, when: datetime) -> int:
     """Return how many users were active since then."""
-    return session.scalar(
-        select(func.count()).select_from(orm.User).where(orm.User.last_activity >= _naive(when))
-    ) or 0
+    return session.scalar(select(func.count()).select_from(orm.User).where(orm.User.last_activity >= _naive(when))) or 0
