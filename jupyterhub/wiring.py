@@ -149,7 +149,7 @@ def _secret_from_file(app: JupyterHub) -> bytes:
         except ValueError:
             secret = b""
     if not secret:
-        raise ValueError(f"The file {path} holds no cookie secret. Delete it to get a new one, which logs everybody out")
+        raise ValueError(f"The file {path} holds no cookie secret. Delete it to get a new one, which logs all out")
     return secret
 
 
@@ -288,7 +288,7 @@ def wanted_provisioning(app: JupyterHub, managed_roles: list[dict[str, Any]]) ->
             scopes = [scope for name in service.oauth_roles for scope in defined.get(name, [])]
         services.append(keeper(service, scopes))
     if app.api_tokens:
-        app.log.warning("JupyterHub.api_tokens is deprecated: use services with an api_token, and JupyterHub.load_roles")
+        app.log.warning("JupyterHub.api_tokens is deprecated: use a service with an api_token, and load_roles")
     return provisioning.Provisioning(
         roles=roles,
         extra_user_scopes=set(app.extra_user_scopes),
