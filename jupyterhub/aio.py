@@ -142,6 +142,7 @@ class BackgroundTasks:
     def __init__(self, log: logging.Logger | logging.LoggerAdapter[Any] | None = None) -> None:
         self._log = log or logging.getLogger("jupyterhub")
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._endless: set[asyncio.Task[Any]] = set()
         self._closed = False
 
     def __len__(self) -> int:
@@ -177,7 +178,8 @@ class BackgroundTasks:
 
         async def loop() -> None:
             pause = first
-            while True:
+            # Asked each time: a cancellation that comes in the moment a call ends can be lost inside of it.
+            while not self._closed:
                 if pause is None:
                     pause = every() if callable(every) else every
                 await asyncio.sleep(pause)
@@ -187,10 +189,13 @@ class BackgroundTasks:
                 except Exception:
                     self._log.exception("The periodic task '%s' failed and will be tried again", name)
 
-        return self.start(loop(), name=name)
+        task = self.start(loop(), name=name)
+        self._endless.add(task)
+        return task
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
+        self._endless.discard(task)
         if task.cancelled():
             return
         error = task.exception()
@@ -203,8 +208,11 @@ class BackgroundTasks:
             )
 
     async def drain(self, timeout: float) -> bool:
-        """Wait at most `timeout` seconds for the present tasks to end by themselves; whether all did."""
-        others = self._tasks - {asyncio.current_task()}
+        """Wait at most `timeout` seconds for the present tasks to end by themselves; whether all did.
+
+        Periodic tasks never do, and are not waited for.
+        """
+        others = self._tasks - self._endless - {asyncio.current_task()}
         if not others:
             return True
         _, running = await asyncio.wait(others, timeout=timeout)
@@ -216,9 +224,13 @@ class BackgroundTasks:
         others = self._tasks - {asyncio.current_task()}
         if not others:
             return
-        for task in others:
-            task.cancel()
-        _, stuck = await asyncio.wait(others, timeout=timeout)
+        end = asyncio.get_running_loop().time() + timeout
+        stuck = others
+        while stuck and (left := end - asyncio.get_running_loop().time()) > 0:
+            for task in stuck:
+                task.cancel()
+            # Again after a while: `asyncio.wait_for` may lose a cancellation when what it waits for ends just then.
+            _, stuck = await asyncio.wait(stuck, timeout=min(left, 0.5))
         for task in stuck:
             self._log.error(
                 "The background task '%s' did not end within %g seconds", task.get_name(), timeout

@@ -33,14 +33,19 @@ from .appconfig import (
     ServiceSettings,
 )
 from .appconfig.mistakes import explain_wrong_value, find_mistakes, find_places
+from .auth import Authenticator, DummyAuthenticator, LocalAuthenticator, PAMAuthenticator
+from .authenticators.shared import SharedPasswordAuthenticator
 from .commands import NewToken, UpgradeDB, write_config_file
 from .core.errors import HubError
 from .core.urls import subdomain_hook_idna, url_path_join
 from .crypto import CryptKeeper, EncryptionUnavailable
+from .httpclient import JupyterHubHTTPClient
 from .log import CoroutineLogFormatter
 from .metrics import HUB_STARTUP_DURATION_SECONDS, PeriodicMetricsCollector
+from .proxy import ConfigurableHTTPProxy, Proxy
 from .runtime.context import HubContext
 from .runtime.periodic import start_periodic_tasks
+from .spawner import LocalProcessSpawner, SimpleLocalProcessSpawner, Spawner
 from .store.database import Database
 
 __all__ = ["DATA_FILES_PATH", "JupyterHub", "NewToken", "UpgradeDB", "app_log", "main", "subdomain_hook_idna"]
@@ -108,19 +113,33 @@ class JupyterHub(
     name = "jupyterhub"
     version = __version__
     description = "Log people in, start a Jupyter server for each of them, and bring them there."
-    examples = """
-    A configuration file to begin with, every setting explained:
+    examples = """A configuration file to begin with, every setting explained:
 
-        jupyterhub --generate-config -f /etc/jupyterhub/jupyterhub_config.py
+    jupyterhub --generate-config -f /etc/jupyterhub/jupyterhub_config.py
 
-    Run a Hub by that file:
+Run a Hub by that file:
 
-        jupyterhub -f /etc/jupyterhub/jupyterhub_config.py
+    jupyterhub -f /etc/jupyterhub/jupyterhub_config.py
 
-    Try it out on another port, below a path:
+Try it out on another port, below a path:
 
-        jupyterhub --url=http://127.0.0.1:9000/hub-below/
-    """
+    jupyterhub --url=http://127.0.0.1:9000/hub-below/
+"""
+    classes = [
+        Spawner,
+        LocalProcessSpawner,
+        SimpleLocalProcessSpawner,
+        Authenticator,
+        LocalAuthenticator,
+        PAMAuthenticator,
+        DummyAuthenticator,
+        SharedPasswordAuthenticator,
+        Proxy,
+        ConfigurableHTTPProxy,
+        CryptKeeper,
+        JupyterHubHTTPClient,
+        PeriodicMetricsCollector,
+    ]
     aliases = Dict(ALIASES)
     flags = Dict(FLAGS)
     raise_config_file_errors = True
@@ -187,20 +206,25 @@ class JupyterHub(
             "%(message)s"
         )
 
-    @default("classes")
-    def _classes_default(self) -> list[type[Any]]:
-        from .auth import Authenticator, DummyAuthenticator, LocalAuthenticator, PAMAuthenticator
-        from .authenticators.shared import SharedPasswordAuthenticator
-        from .httpclient import JupyterHubHTTPClient
-        from .proxy import ConfigurableHTTPProxy, Proxy
-        from .spawner import LocalProcessSpawner, SimpleLocalProcessSpawner, Spawner
+    def _add_event_logger(self) -> None:
+        """Let help and generated files mention the event log, whose library is too heavy for everything else."""
+        try:
+            from jupyter_events import EventLogger
+        except ImportError:
+            return
+        if EventLogger not in self.classes:
+            self.classes = [*self.classes, EventLogger]
 
-        found: list[type[Any]] = [
-            type(self), Spawner, LocalProcessSpawner, SimpleLocalProcessSpawner, Authenticator, LocalAuthenticator,
-            PAMAuthenticator, DummyAuthenticator, SharedPasswordAuthenticator, Proxy, ConfigurableHTTPProxy,
-            CryptKeeper, PeriodicMetricsCollector, JupyterHubHTTPClient,
-        ]
-        return found
+    def print_help(self, classes: bool = False) -> None:
+        """Print the help for the command line, with `classes` that for every setting."""
+        if classes:
+            self._add_event_logger()
+        super().print_help(classes)
+
+    def generate_config_file(self, classes: Any = None) -> str:
+        """Return a configuration file in which every setting is explained and commented out."""
+        self._add_event_logger()
+        return super().generate_config_file(classes)
 
     # Configuration
 

@@ -31,6 +31,7 @@ class NetworkSettings(HasTraits):
     # The public side
 
     bind_url = Unicode(
+        "http://:8000",
         help="""
         Where people reach the Hub: the scheme, address, port and path on which the proxy listens.
 

@@ -29,6 +29,7 @@ class SecuritySettings(HasTraits):
 
     cookie_secret = Union(
         [Bytes(), Unicode()],
+        default_value=b"",
         help="""
         The key with which cookies are signed: bytes, or a text of hexadecimal digits. 32 bytes are enough.
 

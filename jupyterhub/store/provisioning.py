@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, literal, select, update
 from sqlalchemy.orm import Session
 
 from .. import orm
@@ -186,7 +186,7 @@ def _give_everybody_default_roles(session: Session) -> None:
     session.execute(
         insert(orm.user_role_map).from_select(
             ["user_id", "role_id", "managed_by_auth"],
-            select(orm.User.id, orm.Role.id, orm.Role.managed_by_auth).where(orm.Role.id == role_id),
+            select(orm.User.id, literal(role_id), literal(False)),
         )
     )
 
