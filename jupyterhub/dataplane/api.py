@@ -86,9 +86,7 @@ class RouteAPI:
                 return Reply(400, b"Invalid time: write it in ISO 8601", "text/plain")
         self._metrics.api_route_get += 1
         entries = self._routes.entries
-        return _json(
-            {key: e.to_json() for key, e in entries.items() if before is None or e.last_activity < before}
-        )
+        return _json({key: e.to_json() for key, e in entries.items() if before is None or e.last_activity < before})
 
     def _add(self, path: str, body: Any) -> Reply:
         if not isinstance(body, dict) or not isinstance(body.get("target"), str):
@@ -124,9 +122,7 @@ def redirect_reply(port: int | None, request: Request) -> Reply:
     host = request.headers.get("host", "")
     name = host.rpartition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
     if not name:
-        return Reply(
-            400, b"This server speaks https; without a Host header it cannot say where", "text/plain"
-        )
+        return Reply(400, b"This server speaks https; without a Host header it cannot say where", "text/plain")
     place = name if port is None else f"{name}:{port}"
     url = request.url if request.url.startswith("/") else request.path or "/"
     return Reply(301, headers={"Location": f"https://{place}{quote(url, safe=_URL_SIGNS)}"})

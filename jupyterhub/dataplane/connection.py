@@ -427,9 +427,7 @@ class ClientConnection(asyncio.Protocol):
             return
         target = upstream.target
         if exchange.response_started:
-            self.server.log.error(
-                f"502 {self._name(exchange)} {target.url} hung up half-way: {exc or 'closed'}"
-            )
+            self.server.log.error(f"502 {self._name(exchange)} {target.url} hung up half-way: {exc or 'closed'}")
             # The client must not take half an answer for a whole one: close without the end that was
             # announced.
             exchange.keep_alive = False

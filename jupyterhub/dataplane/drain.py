@@ -32,9 +32,7 @@ class Drain:
         try:
             await asyncio.wait_for(self._done.wait(), timeout)
         except asyncio.TimeoutError:
-            self._server.log.warn(
-                f"{len(self._server.clients)} connections were still busy after {timeout:g} s"
-            )
+            self._server.log.warn(f"{len(self._server.clients)} connections were still busy after {timeout:g} s")
 
     def look(self) -> None:
         """See whether anybody is left."""

@@ -27,9 +27,7 @@ SPECIAL_REQUEST_HEADERS = HOP_BY_HOP | {
     b"x-forwarded-host",
 }
 #: What `Connection` must not take away, whatever it says.
-_NOT_FOR_CONNECTION = frozenset(
-    (b"host", b"content-length", b"authorization", b"cookie", b"close", b"keep-alive")
-)
+_NOT_FOR_CONNECTION = frozenset((b"host", b"content-length", b"authorization", b"cookie", b"close", b"keep-alive"))
 _REPEATABLE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE", b"PROPFIND"))
 
 
@@ -65,10 +63,7 @@ class Forwarding:
         self.prepend_path = options.prepend_path
         self.include_prefix = options.include_prefix
         self.change_origin = options.change_origin
-        lines = [
-            (n.lower().encode("latin-1"), f"{n}: {v}\r\n".encode("latin-1"))
-            for n, v in options.custom_headers
-        ]
+        lines = [(n.lower().encode("latin-1"), f"{n}: {v}\r\n".encode("latin-1")) for n, v in options.custom_headers]
         #: Custom headers replace those of the same name that the client sent.
         self.custom = frozenset(name for name, _ in lines)
         self.custom_lines = b"".join(line for _, line in lines)
@@ -132,9 +127,7 @@ class Exchange:
     @property
     def repeatable(self) -> bool:
         """True when it may be sent again on another connection if the first breaks before an answer."""
-        return (
-            self.body_done and not self.chunked and self.length in (None, b"0") and self.method in _REPEATABLE
-        )
+        return self.body_done and not self.chunked and self.length in (None, b"0") and self.method in _REPEATABLE
 
     def understand(self) -> tuple[int, str] | None:
         """Read the special headers. A status and a reason when the request has to be refused.

@@ -184,9 +184,7 @@ def parse_options(arguments: list[str], environ: dict[str, str] | None = None) -
     if given.error_target and given.error_path:
         parser.error("--error-target and --error-path cannot be used together")
     if (given.redirect_port or given.redirect_to) and not (given.ssl_key or given.ssl_cert):
-        parser.error(
-            "--redirect-port and --redirect-to need --ssl-key and --ssl-cert: there is no https to send to"
-        )
+        parser.error("--redirect-port and --redirect-to need --ssl-key and --ssl-cert: there is no https to send to")
     if given.ssl_allow_rc4:
         parser.error("--ssl-allow-rc4: no TLS library of today can use RC4; leave the option out")
     if given.storage_backend and given.storage_backend != "memory":
@@ -213,9 +211,7 @@ def parse_options(arguments: list[str], environ: dict[str, str] | None = None) -
     if given.api_socket:
         api = Listen(socket=given.api_socket)
     else:
-        api_port = (
-            given.api_port if given.api_port is not None else (8001 if given.socket or not port else port + 1)
-        )
+        api_port = given.api_port if given.api_port is not None else (8001 if given.socket or not port else port + 1)
         api = Listen(_any(given.api_ip) if given.api_ip is not None else "localhost", api_port)
     metrics = None
     if given.metrics_socket:

@@ -117,9 +117,7 @@ class ErrorPages:
             try:
                 return await asyncio.wait_for(self._fetch(self._target, exchange.url, status), FETCH_TIMEOUT)
             except (OSError, ValueError, asyncio.TimeoutError) as error:
-                self._server.log.error(
-                    f"No error page from {self._target.url}: {error or type(error).__name__}"
-                )
+                self._server.log.error(f"No error page from {self._target.url}: {error or type(error).__name__}")
             return self._own(status) if wants_html else self._plain(status)
         if self._directory is not None:
             page = self._file(status)

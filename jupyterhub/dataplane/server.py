@@ -271,9 +271,7 @@ class DataPlane:
             self._flushed_at = now
             self.routes.flush_activity()
         options = self.options
-        shortest = min(
-            t for t in (options.timeout, options.proxy_timeout, options.keep_alive_timeout, 10.0) if t
-        )
+        shortest = min(t for t in (options.timeout, options.proxy_timeout, options.keep_alive_timeout, 10.0) if t)
         self._sweeper = asyncio.get_running_loop().call_later(min(1.0, max(0.05, shortest / 5)), self._sweep)
 
     # End

@@ -153,9 +153,7 @@ class Journal:
                 record = json.loads(line)
                 if number == 0:
                     if record.get("host_routing") != self._host_routing:
-                        self._log.warn(
-                            f"The routes in {self._path} were made with another --host-routing: not used"
-                        )
+                        self._log.warn(f"The routes in {self._path} were made with another --host-routing: not used")
                         return
                 elif record[0] == "add":
                     _, key, body, moment = record

@@ -19,9 +19,7 @@ def _restrict(context: ssl.SSLContext, options: Options) -> None:
         version = getattr(ssl.TLSVersion, name, None)
         if version is None:
             known = ", ".join(v.name for v in ssl.TLSVersion if v.name.startswith("TLS"))
-            raise TLSProblem(
-                f"--ssl-protocol {options.tls_protocol}: this version is not known (known: {known})"
-            )
+            raise TLSProblem(f"--ssl-protocol {options.tls_protocol}: this version is not known (known: {known})")
         context.minimum_version = context.maximum_version = version
     if options.tls_ciphers:
         try:

@@ -132,9 +132,7 @@ class Proxy(LoggingConfigurable):
         """Route a service's prefix to its server. Raises RuntimeError when the service has none."""
         if not service.server:
             raise RuntimeError(f"Service {service.name} has no address, so it cannot have a route")
-        self.log.info(
-            "Adding service %s to proxy %s => %s", service.name, service.proxy_spec, service.server.host
-        )
+        self.log.info("Adding service %s to proxy %s => %s", service.name, service.proxy_spec, service.server.host)
         await self.add_route(service.proxy_spec, service.server.host, {"service": service.name})
 
     async def delete_service(self, service: Any) -> None:
@@ -149,13 +147,9 @@ class Proxy(LoggingConfigurable):
         """
         spawner = user.spawners[server_name]
         if spawner.pending and spawner.pending != "spawn":
-            raise RuntimeError(
-                f"The server {user.name}:{server_name} is pending ({spawner.pending}): no route now"
-            )
+            raise RuntimeError(f"The server {user.name}:{server_name} is pending ({spawner.pending}): no route now")
         self.log.info("Adding user %s to proxy %s => %s", user.name, spawner.proxy_spec, spawner.server.host)
-        await self.add_route(
-            spawner.proxy_spec, spawner.server.host, {"user": user.name, "server_name": server_name}
-        )
+        await self.add_route(spawner.proxy_spec, spawner.server.host, {"user": user.name, "server_name": server_name})
 
     async def delete_user(self, user: Any, server_name: str = "") -> None:
         """Remove the route of a user's server."""
@@ -243,9 +237,7 @@ class Proxy(LoggingConfigurable):
                 lambda spec=spec, target=target, data=data: self.add_route(spec, target, data),  # type: ignore[misc]
             )
 
-        present = [
-            Route(spec, str(route["target"]), route.get("data") or {}) for spec, route in routes.items()
-        ]
+        present = [Route(spec, str(route["target"]), route.get("data") or {}) for spec, route in routes.items()]
         todo = difference(wanted, present, held)
         if not todo:
             return

@@ -158,9 +158,7 @@ class BuiltinProxy(ConfigurableHTTPProxy):
 
         with socket.socket() as probe:
             probe.settimeout(1)
-            return (
-                probe.connect_ex((urlsplit(self.api_url).hostname or "127.0.0.1", _port(self.api_url))) == 0
-            )
+            return probe.connect_ex((urlsplit(self.api_url).hostname or "127.0.0.1", _port(self.api_url))) == 0
 
     async def _answers(self, process: AdoptedProcess) -> bool:
         """Ask it with our token. It may still be starting, so it has as long as one that we start."""

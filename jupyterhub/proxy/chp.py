@@ -61,14 +61,12 @@ class ConfigurableHTTPProxy(Proxy):
         proxy and there is none, one is made. It must be set when something else starts the proxy.
         """,
     ).tag(config=True)
-    api_url = Unicode(
-        help="Where the proxy's REST API is, and where a proxy that we start has to put it."
-    ).tag(config=True)
-    command = Command(["configurable-http-proxy"], help="The command that starts the proxy.").tag(config=True)
-    command_umask = Integer(0o007, help="The umask of the proxy's process.").tag(config=True)
-    concurrency = Integer(10, help="How many requests to the REST API may be under way together.").tag(
+    api_url = Unicode(help="Where the proxy's REST API is, and where a proxy that we start has to put it.").tag(
         config=True
     )
+    command = Command(["configurable-http-proxy"], help="The command that starts the proxy.").tag(config=True)
+    command_umask = Integer(0o007, help="The umask of the proxy's process.").tag(config=True)
+    concurrency = Integer(10, help="How many requests to the REST API may be under way together.").tag(config=True)
     check_running_interval = Integer(
         5, help="Seconds between two looks at whether the proxy's process still runs."
     ).tag(config=True)
@@ -336,9 +334,7 @@ class ConfigurableHTTPProxy(Proxy):
         self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout: float = 20
     ) -> APIAnswer:
         context = self._ssl_context() if url.startswith("https:") else None
-        return await self._client.request(
-            method, url, headers=headers, body=body, context=context, timeout=timeout
-        )
+        return await self._client.request(method, url, headers=headers, body=body, context=context, timeout=timeout)
 
     async def api_request(
         self, path: str, method: str = "GET", body: Mapping[str, Any] | None = None, client: Any = None

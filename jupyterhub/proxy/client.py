@@ -127,9 +127,7 @@ class APIClient:
         self._idle.clear()
 
 
-async def _connect(
-    place: str, context: ssl.SSLContext | None
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _connect(place: str, context: ssl.SSLContext | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     parts = urlsplit(place)
     if parts.scheme == "http+unix":
         return await asyncio.open_unix_connection(unquote(parts.netloc))
@@ -137,9 +135,7 @@ async def _connect(
         raise ConnectionError(f"{place!r} is not an address of a proxy's REST API")
     if parts.scheme == "http":
         return await asyncio.open_connection(parts.hostname, parts.port or 80)
-    return await asyncio.open_connection(
-        parts.hostname, parts.port or 443, ssl=context or ssl.create_default_context()
-    )
+    return await asyncio.open_connection(parts.hostname, parts.port or 443, ssl=context or ssl.create_default_context())
 
 
 async def _read_answer(reader: asyncio.StreamReader, first: bytes) -> tuple[APIAnswer, bool]:

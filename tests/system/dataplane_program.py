@@ -167,14 +167,19 @@ class Program:
 
 @contextlib.asynccontextmanager
 async def program(
-    directory: Path, *arguments: str, command: tuple[str, ...] = OURS, token: str | None = TOKEN, port: int = 0
+    directory: Path,
+    *arguments: str,
+    command: tuple[str, ...] = OURS,
+    token: str | None = TOKEN,
+    environment: dict[str, str] | None = None,
 ) -> AsyncIterator[Program]:
     """Run a proxy program until the block ends. Raises AssertionError with its log when it does not start."""
-    public, api = port or free_port(), free_port()
+    public, api = free_port(), free_port()
     log = directory / f"proxy-{public}.log"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("CONFIGPROXY")}
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("CONFIGPROXY")}
+    variables.update(environment or {})
     if token is not None:
-        environment["CONFIGPROXY_AUTH_TOKEN"] = token
+        variables["CONFIGPROXY_AUTH_TOKEN"] = token
     with log.open("ab") as output:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -182,7 +187,7 @@ async def program(
             *arguments,
             stdout=output,
             stderr=output,
-            env=environment,
+            env=variables,
         )
     running = Program(process, public, api, log)
     try:

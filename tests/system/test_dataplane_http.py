@@ -402,7 +402,8 @@ async def test_broken_chunk_after_an_answer_began_is_not_passed_on(proxy: Progra
     async with target() as place:
         await proxy.route("/", place.url)
         answer = await proxy.send(
-            b"POST / HTTP/1.1\r\nHost: p\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nZZ\r\nGET /evil HTTP/1.1\r\n\r\n"
+            b"POST / HTTP/1.1\r\nHost: p\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"3\r\nabc\r\nZZ\r\nGET /evil HTTP/1.1\r\n\r\n"
         )
     assert answer.status == 400
     assert all("/evil" not in line for line, _ in place.requests)
