@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from oauthlib.oauth2 import AuthorizationCodeGrant, AuthorizationEndpoint, BearerToken, RequestValidator, TokenEndpoint
 from oauthlib.oauth2.rfc6749 import errors as oauth_errors
@@ -35,6 +35,9 @@ log = logging.getLogger("jupyterhub")
 #: Seconds that a code is good for.
 CODE_LIFETIME = 300
 _TOKEN_LENGTH = 30
+#: Stands before redirect URIs that are paths on our own host (oauth §2) while oauthlib, which knows only absolute
+#: ones, looks at them. The name cannot exist, so it can never be mistaken for a real address.
+_OWN_HOST = "https://hub.invalid"
 
 
 @dataclass(frozen=True)
@@ -100,16 +103,16 @@ class Validator(RequestValidator):  # type: ignore[misc]
 
     def validate_redirect_uri(self, client_id: str, redirect_uri: str, request: Any, *args: Any, **kwargs: Any) -> bool:
         client = self._client(client_id)
-        return client is not None and client.redirect_uri == redirect_uri
+        return client is not None and client.redirect_uri == _strip(redirect_uri)
 
     def get_default_redirect_uri(self, client_id: str, request: Any, *args: Any, **kwargs: Any) -> str | None:
         client = self._client(client_id)
-        return str(client.redirect_uri) if client is not None else None
+        return _absolute(str(client.redirect_uri)) if client is not None else None
 
     def confirm_redirect_uri(
         self, client_id: str, code: str, redirect_uri: str | None, client: Any, request: Any, *args: Any, **kwargs: Any
     ) -> bool:
-        return redirect_uri is None or redirect_uri == client.redirect_uri
+        return redirect_uri is None or _strip(redirect_uri) == client.redirect_uri
 
     # What for
 
@@ -189,7 +192,7 @@ class Validator(RequestValidator):  # type: ignore[misc]
         self.session.add(
             orm.OAuthCode(
                 client_id=client_id, code=code["code"], expires_at=int(time.time()) + CODE_LIFETIME,
-                redirect_uri=request.redirect_uri or "", session_id=request.hub_session_id,
+                redirect_uri=_strip(request.redirect_uri or ""), session_id=request.hub_session_id,
                 user_id=request.hub_user_id, scopes=sorted(request.hub_scopes), code_challenge=challenge,
                 code_challenge_method=(method or "plain") if challenge else None,
             )
@@ -225,6 +228,19 @@ class Validator(RequestValidator):  # type: ignore[misc]
         token["scope"] = " ".join(row.scopes or ())
 
 
+class CodeGrant(AuthorizationCodeGrant):  # type: ignore[misc]
+    """The code grant, with redirect URIs that are only a path on this host: those of servers are (oauth §2)."""
+
+    def _handle_redirects(self, request: Any) -> None:
+        uri = request.redirect_uri
+        if not (uri and uri.startswith("/")):
+            super()._handle_redirects(request)
+            return
+        request.using_default_redirect_uri = False
+        if not self.request_validator.validate_redirect_uri(request.client_id, uri, request):
+            raise oauth_errors.MismatchingRedirectURIError(request=request)
+
+
 class JupyterHubOAuthServer:
     """The two endpoints, each step a function for a database thread."""
 
@@ -239,7 +255,7 @@ class JupyterHubOAuthServer:
 
     def _endpoints(self, session: Session) -> tuple[Validator, AuthorizationEndpoint, TokenEndpoint]:
         validator = Validator(session, require_pkce=self.require_pkce, token_lifetime=self.token_expires_in)
-        grant = AuthorizationCodeGrant(validator, refresh_token=False)
+        grant = CodeGrant(validator, refresh_token=False)
         bearer = BearerToken(
             validator, token_generator=lambda request: secrets.new_code(_TOKEN_LENGTH),
             expires_in=self.token_expires_in,
@@ -261,8 +277,14 @@ class JupyterHubOAuthServer:
         self, session: Session, uri: str, method: str, body: Any, headers: Any, user_name: str
     ) -> Authorization:
         validator, authorize, _ = self._endpoints(session)
-        with _named(validator, user_name):
-            scopes, credentials = authorize.validate_authorization_request(uri, method, body, headers)
+        uri = _with_absolute_redirect(uri)
+        try:
+            with _named(validator, user_name):
+                scopes, credentials = authorize.validate_authorization_request(uri, method, body, headers)
+        except oauth_errors.OAuth2Error as error:
+            if getattr(error, "redirect_uri", None):
+                error.redirect_uri = _strip(error.redirect_uri)
+            raise
         client_id = credentials["client_id"]
         row = validator._client(client_id)
         ref = validator.client_ref(client_id)
@@ -271,7 +293,7 @@ class JupyterHubOAuthServer:
         credentials = {name: value for name, value in credentials.items() if name != "request"}
         return Authorization(
             client_id=client_id, client=ref, description=row.description or client_id,
-            redirect_uri=credentials.get("redirect_uri") or row.redirect_uri, scopes=tuple(scopes),
+            redirect_uri=_strip(credentials.get("redirect_uri") or row.redirect_uri), scopes=tuple(scopes),
             credentials=credentials,
         )
 
@@ -289,16 +311,17 @@ class JupyterHubOAuthServer:
         session_id: str, scopes: list[str],
     ) -> tuple[dict[str, str], str, int]:
         validator, authorize, _ = self._endpoints(session)
+        uri = _with_absolute_redirect(uri)
         with _named(validator, user_name):
             _, credentials = authorize.validate_authorization_request(uri, "GET", None, headers)
             credentials.pop("request", None)
             credentials.update(
                 hub_user_id=user_id, hub_session_id=session_id, hub_scopes=scopes, user_name=user_name
             )
-            answer: tuple[dict[str, str], str, int] = authorize.create_authorization_response(
+            answer_headers, text, status = authorize.create_authorization_response(
                 uri, "GET", None, headers, scopes, credentials
             )
-        return answer
+        return {name: _strip(value) for name, value in answer_headers.items()}, text, status
 
     async def exchange(self, uri: str, method: str, body: Any, headers: Any) -> tuple[dict[str, str], str, int]:
         """Exchange a code for a token. Returns headers, body and status."""
@@ -393,10 +416,22 @@ def grantable(context: HubContext, caller: Any, authorization: Authorization, ro
     return ["inherit"] if "inherit" in resolution.granted else sorted(resolution.granted)
 
 
-def is_path(uri: str) -> bool:
-    """Whether a redirect URI is a path on our own host."""
+def _absolute(uri: str) -> str:
+    """A path on our own host as an absolute URI; others as they are."""
+    return f"{_OWN_HOST}{uri}" if uri.startswith("/") and not uri.startswith("//") else uri
+
+
+def _strip(uri: str) -> str:
+    """The inverse of `_absolute`."""
+    return uri.removeprefix(_OWN_HOST)
+
+
+def _with_absolute_redirect(uri: str) -> str:
+    """The address of an authorisation request, its `redirect_uri` made absolute."""
     parts = urlsplit(uri)
-    return not parts.scheme and not parts.netloc and uri.startswith("/")
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    changed = [(name, _absolute(value) if name == "redirect_uri" else value) for name, value in query]
+    return urlunsplit(parts._replace(query=urlencode(changed)))
 
 
-__all__ = ["Authorization", "JupyterHubOAuthServer", "Validator", "grantable", "is_path", "make_provider"]
+__all__ = ["Authorization", "JupyterHubOAuthServer", "Validator", "grantable", "make_provider"]

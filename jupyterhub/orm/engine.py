@@ -52,8 +52,30 @@ log = logging.getLogger("jupyterhub")
 
 #: The revision of JupyterHub 6, which we keep (ARCHITECTURE §6).
 HEAD_REVISION = "f460b0348206"
-#: First revision of the chain, and the one whose schema had services but not spawners yet.
-BASE_REVISION = "19c0846f6344"
+#: The chain of migrations that ends there, oldest first (database §8).
+REVISIONS = (
+    "19c0846f6344",
+    "eeb276e51423",
+    "af4cbdb2d13c",
+    "3ec6993fe20c",
+    "1cebaf56856c",
+    "56cc5a70207e",
+    "99a28a4418e1",
+    "d68c98b66cd4",
+    "896818069c98",
+    "4dc2d5a8c53c",
+    "833da8570507",
+    "651f5419b74d",
+    "0eee8c825d24",
+    "3c2384c5aae1",
+    "4621fec11365",
+    "be8ecf03ddac",
+    "afd65840b69e",
+    "ff1860e38070",
+    HEAD_REVISION,
+)
+BASE_REVISION = REVISIONS[0]
+#: The revision whose schema had services, but no spawners yet.
 SERVICES_REVISION = "af4cbdb2d13c"
 
 #: The tables of JupyterHub 6. Fixed here, because plugins hang their own on the same base.
@@ -71,18 +93,28 @@ alembic_version = Table(
 
 
 class DatabaseRevisionError(HubError):
-    """The database has another schema revision than this release."""
+    """The database has another schema revision than this release.
+
+    `can_upgrade` says whether there are migrations from there; `guessed` that the revision is not written
+    down but follows from the tables.
+    """
 
     reason = "database-revision"
 
-    def __init__(self, found: str | None, url: str = "", wanted: str = HEAD_REVISION) -> None:
+    def __init__(
+        self, found: str | None, url: str = "", wanted: str = HEAD_REVISION, *, guessed: bool = False
+    ) -> None:
         self.found = found
         self.wanted = wanted
-        where = f" {url}" if url else ""
+        self.guessed = guessed
+        self.can_upgrade = found in REVISIONS
+        if self.can_upgrade:
+            way_out = "Back it up, then run `jupyterhub upgrade-db` or start once with --upgrade-db."
+        else:
+            way_out = "This release does not know that revision: start the release that wrote it."
         super().__init__(
-            f"The database{where} has the schema revision {found}, and this release needs {wanted}. Nothing has "
-            "been changed. Back it up, then run `jupyterhub upgrade-db` or start once with --upgrade-db; if the "
-            "revision is of a newer release than this one, start that release instead."
+            f"The database {url or 'of the hub'} has the schema revision {found}{' (by its tables)' if guessed else ''}, "
+            f"and this release needs {wanted}. Nothing has been changed. {way_out}"
         )
 
 
@@ -240,7 +272,7 @@ def check_db_revision(engine: Engine) -> None:
     if found is not None and found != HEAD_REVISION:
         raise DatabaseRevisionError(found, shown)
     if found is None and guess_revision(tables) != HEAD_REVISION:
-        raise DatabaseRevisionError(f"{guess_revision(tables)} (guessed from its tables)", shown)
+        raise DatabaseRevisionError(guess_revision(tables), shown, guessed=True)
     _check_columns(engine, tables, Base.metadata, KNOWN_TABLES)
     _check_columns(engine, tables, OwnBase.metadata, tuple(OwnBase.metadata.tables))
     _check_own_version(engine, tables)

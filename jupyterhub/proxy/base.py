@@ -5,7 +5,7 @@ What every proxy class must do, and what the hub does with it (services-and-prox
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -132,12 +132,11 @@ class Proxy(LoggingConfigurable):
         """Route a service's prefix to its server. Raises RuntimeError when the service has none."""
         if not service.server:
             raise RuntimeError(f"Service {service.name} has no address, so it cannot have a route")
-        self.log.info("Adding service %s to proxy %s => %s", service.name, service.proxy_spec, service.server.host)
-        await self.add_route(service.proxy_spec, service.server.host, {"service": service.name})
+        await self._make(_service_route(service))
 
     async def delete_service(self, service: Any) -> None:
         """Remove a service's route."""
-        self.log.info("Removing service %s from proxy", service.name)
+        self.log.info("No more route for service %s", service.name)
         await self.delete_route(service.proxy_spec)
 
     async def add_user(self, user: Any, server_name: str = "") -> None:
@@ -148,19 +147,21 @@ class Proxy(LoggingConfigurable):
         spawner = user.spawners[server_name]
         if spawner.pending and spawner.pending != "spawn":
             raise RuntimeError(f"The server {user.name}:{server_name} is pending ({spawner.pending}): no route now")
-        self.log.info("Adding user %s to proxy %s => %s", user.name, spawner.proxy_spec, spawner.server.host)
-        await self.add_route(spawner.proxy_spec, spawner.server.host, {"user": user.name, "server_name": server_name})
+        await self._make(_server_route(user, server_name))
 
     async def delete_user(self, user: Any, server_name: str = "") -> None:
         """Remove the route of a user's server."""
-        self.log.info("Removing user %s from proxy (%s)", user.name, server_name or "default server")
-        spawner = user.spawners[server_name]
-        await self.delete_route(spawner.proxy_spec)
+        spec = user.spawners[server_name].proxy_spec
+        self.log.info("No more route for the server of %s: %s", user.name, spec)
+        await self.delete_route(spec)
 
     async def add_hub_route(self, hub: Any) -> None:
         """Route everything that is nobody else's to the hub."""
-        self.log.info("Adding the hub's route to proxy: %s => %s", hub.routespec, hub.host)
-        await self.add_route(hub.routespec, hub.host, {"hub": True})
+        await self._make(_hub_route(hub))
+
+    async def _make(self, route: Route) -> None:
+        self.log.info("New route %s => %s %s", route.spec, route.target, route.data)
+        await self.add_route(route.spec, route.target, dict(route.data))
 
     async def add_all_services(self, service_dict: Mapping[str, Any]) -> None:
         """Add the route of every service that has a server."""
@@ -168,21 +169,15 @@ class Proxy(LoggingConfigurable):
 
     async def add_all_users(self, user_dict: Mapping[Any, Any]) -> None:
         """Add the route of every server that is ready."""
-        additions = [
-            self.add_user(user, name)
-            for user in user_dict.values()
-            for name, spawner in user.spawners.items()
-            if spawner.ready
-        ]
-        await _gather(additions)
+        await _gather([self.add_user(user, name) for user, name, spawner in _servers(user_dict) if spawner.ready])
 
     async def restore_routes(self) -> None:
         """Put the routes back into a proxy that was started again without them."""
-        self.log.info("Setting up routes on new proxy")
-        await self.add_hub_route(self.app.hub)
-        await self.add_all_users(self.app.users)
-        await self.add_all_services(self.app._service_map)
-        self.log.info("New proxy back up and good to go")
+        app = self.app
+        self.log.info("The proxy is new and empty: giving it its routes")
+        # The hub's first: it is what people see while the others are on their way.
+        await self.add_hub_route(app.hub)
+        await _gather([self.add_all_users(app.users), self.add_all_services(app._service_map)])
 
     async def check_routes(
         self, user_dict: Mapping[Any, Any], service_dict: Mapping[str, Any], routes: Routes | None = None
@@ -196,7 +191,7 @@ class Proxy(LoggingConfigurable):
         async with self._checking_routes:
             began = time.perf_counter()
             if routes is None:
-                self.log.debug("Fetching routes to check")
+                self.log.debug("Asking the proxy which routes it has")
                 routes = await self.get_all_routes()
                 metrics.PROXY_POLL_DURATION_SECONDS.observe(time.perf_counter() - began)
             await self._correct_routes(user_dict, service_dict, routes)
@@ -217,18 +212,16 @@ class Proxy(LoggingConfigurable):
 
         if self.hub is not None:
             hub = self.hub
-            want(Route(hub.routespec, hub.host, {"hub": True}), lambda: self.add_hub_route(hub))
-        for user in user_dict.values():
-            for name, spawner in user.spawners.items():
-                if spawner.pending:
-                    held.append(spawner.proxy_spec)
-                elif spawner.ready:
-                    data = {"user": user.name, "server_name": name}
-                    route = Route(spawner.proxy_spec, spawner.server.host, data)
-                    want(route, lambda user=user, name=name: self.add_user(user, name))  # type: ignore[misc]
+            want(_hub_route(hub), lambda: self.add_hub_route(hub))
+        for user, name, spawner in _servers(user_dict):
+            if spawner.pending:
+                held.append(spawner.proxy_spec)
+            elif spawner.ready:
+                route = _server_route(user, name)
+                want(route, lambda user=user, name=name: self.add_user(user, name))  # type: ignore[misc]
         for service in service_dict.values():
             if service.server:
-                route = Route(service.proxy_spec, service.server.host, {"service": service.name})
+                route = _service_route(service)
                 want(route, lambda service=service: self.add_service(service))  # type: ignore[misc]
         for spec, target in self.extra_routes.items():
             data = {"extra": True}
@@ -249,6 +242,25 @@ class Proxy(LoggingConfigurable):
             self.log.warning("Deleting stale route %s", spec)
         corrections = [makers[canonical_spec(route.spec)]() for route in (*todo.add, *todo.change)]
         await _gather([*corrections, *(self.delete_route(spec) for spec in todo.remove)])
+
+
+def _hub_route(hub: Any) -> Route:
+    return Route(hub.routespec, hub.host, {"hub": True})
+
+
+def _service_route(service: Any) -> Route:
+    return Route(service.proxy_spec, service.server.host, {"service": service.name})
+
+
+def _server_route(user: Any, server_name: str) -> Route:
+    spawner = user.spawners[server_name]
+    return Route(spawner.proxy_spec, spawner.server.host, {"user": user.name, "server_name": server_name})
+
+
+def _servers(user_dict: Mapping[Any, Any]) -> Iterator[tuple[Any, str, Any]]:
+    """Every server that users have, as user, name and spawner."""
+    for user in tuple(user_dict.values()):
+        yield from ((user, name, spawner) for name, spawner in tuple(user.spawners.items()))
 
 
 async def _gather(awaitables: list[Any]) -> None:

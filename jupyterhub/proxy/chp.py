@@ -262,15 +262,15 @@ class ConfigurableHTTPProxy(Proxy):
                     )
                 await asyncio.sleep(pause)
                 pause = min(0.1, pause * 1.5)
-        self.log.debug("Proxy started and appears to be up")
+        self.log.debug("The proxy accepts connections, process %i", process.pid)
 
     # Watching
 
     def _watch(self) -> None:
         self.release()
-        callback = PeriodicCallback(self.check_running, 1e3 * self.check_running_interval)
-        self._check_running_callback = callback
-        callback.start()
+        looking = PeriodicCallback(self.check_running, 1000 * self.check_running_interval)
+        looking.start()
+        self._check_running_callback = looking
         self._stop_watching = _call_at_end(self.proxy_process, self._noticed_end)
 
     def _noticed_end(self) -> None:
@@ -278,9 +278,9 @@ class ConfigurableHTTPProxy(Proxy):
 
     def release(self) -> None:
         """Stop looking after the proxy, and leave it running."""
-        if self._check_running_callback is not None:
-            self._check_running_callback.stop()
-            self._check_running_callback = None
+        callback, self._check_running_callback = self._check_running_callback, None
+        if callback is not None:
+            callback.stop()
         if self._stop_watching is not None:
             self._stop_watching()
             self._stop_watching = None

@@ -26,7 +26,7 @@ from sqlalchemy.orm import Session, joinedload, selectinload, sessionmaker
 from sqlalchemy.orm.interfaces import ORMOption
 
 from .. import dbutil, orm
-from ..core.errors import HubError, StoreUnavailable
+from ..core.errors import StoreUnavailable
 from ..orm import engine as engines
 from .changes import Change, note_change, take_changes, watch
 from .sqlite import FileLock, HubAlreadyRunning, only_read, write_ahead

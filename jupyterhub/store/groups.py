@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, insert, select
 from sqlalchemy import delete as sql_delete
+from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from .. import orm
