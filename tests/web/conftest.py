@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from .fakes import PlayedHub
+from .live_hub import LiveHub
 
 
 @pytest.fixture
@@ -16,3 +17,12 @@ async def hub() -> AsyncIterator[PlayedHub]:
     await played.serve()
     yield played
     await played.close()
+
+
+@pytest.fixture
+async def live(request: pytest.FixtureRequest) -> AsyncIterator[LiveHub]:
+    """A whole Hub in this process; `@pytest.mark.parametrize("live", [{…settings}], indirect=True)` configures it."""
+    hub = LiveHub(**getattr(request, "param", {}))
+    await hub.start()
+    yield hub
+    await hub.close()
