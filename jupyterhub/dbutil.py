@@ -8,20 +8,23 @@ import sqlite3
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy.engine import make_url
+__all__ = ["ALEMBIC_DIR", "backup_db_file", "main", "shell", "upgrade", "upgrade_if_needed", "write_alembic_ini"]
 
 log = logging.getLogger("jupyterhub")
 
 ALEMBIC_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "alembic")
 
 
-def write_alembic_ini(alembic_ini: str, db_url: str = "sqlite:///jupyterhub.sqlite") -> None:
-    """Write a configuration file for the migration tool."""
-    with open(alembic_ini, "w", encoding="utf-8") as file:
+def write_alembic_ini(alembic_ini: str = "alembic.ini", db_url: str = "sqlite:///jupyterhub.sqlite") -> None:
+    """Write a configuration file for the migration tool, readable for nobody else: the URL may hold a password."""
+    descriptor = os.open(alembic_ini, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        # A percent sign would begin an interpolation.
         file.write(
             f"[alembic]\nscript_location = {ALEMBIC_DIR.replace('%', '%%')}\n"
             f"sqlalchemy.url = {db_url.replace('%', '%%')}\n"
@@ -30,63 +33,99 @@ def write_alembic_ini(alembic_ini: str, db_url: str = "sqlite:///jupyterhub.sqli
 
 @contextmanager
 def _temp_alembic_ini(db_url: str) -> Iterator[str]:
-    """Give the path of a configuration file that lives as long as the context."""
+    """The path of a configuration file that lives as long as the context."""
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "alembic.ini")
         write_alembic_ini(path, db_url)
         yield path
 
 
-def upgrade(db_url: str, revision: str = "head") -> None:
-    """Run the migrations up to a revision."""
+def _migrate(db_url: str, revision: str, engine_kwargs: Mapping[str, Any] | None, *, down: bool) -> None:
     from alembic import command
     from alembic.config import Config
 
-    with _temp_alembic_ini(db_url) as path:
-        command.upgrade(Config(path), revision)
+    from .orm import engine as engines
+
+    url = engines.normalise_url(db_url)
+    options = engines.known_options(engine_kwargs)
+    engine = engines.make_engine(url, begin="BEGIN IMMEDIATE", foreign_keys=False, **options)
+    config = Config()
+    config.set_main_option("script_location", ALEMBIC_DIR.replace("%", "%%"))
+    try:
+        with engine.connect() as connection:
+            config.attributes["connection"] = connection
+            (command.downgrade if down else command.upgrade)(config, revision)
+    finally:
+        engine.dispose()
+
+
+def upgrade(db_url: str, revision: str = "head", *, engine_kwargs: Mapping[str, Any] | None = None) -> None:
+    """Run the migrations up to a revision, each in a transaction of its own. Nothing is backed up."""
+    _migrate(db_url, revision, engine_kwargs, down=False)
+
+
+def downgrade(db_url: str, revision: str, *, engine_kwargs: Mapping[str, Any] | None = None) -> None:
+    """Take migrations back down to a revision, in order to hand the database to an older release."""
+    _migrate(db_url, revision, engine_kwargs, down=True)
 
 
 def backup_db_file(db_file: str, log: Any = log) -> str:
-    """Copy an SQLite database with its own backup call, which also sees what the log still holds.
+    """Copy an SQLite database with its own backup call, which also sees what a write-ahead log still holds.
 
-    Returns the path of the copy. Raises OSError when there are ten copies of this second already.
+    Returns the path of the copy, ``<file>.YYYY-MM-DD-HHMMSS`` in local time. Raises OSError when ten copies of
+    this second are there already.
     """
     stamp = datetime.now().strftime("%Y-%m-%d-%H%M%S")
     candidates = [f"{db_file}.{stamp}", *(f"{db_file}..{stamp}.{number}" for number in range(1, 10))]
     target = next((path for path in candidates if not os.path.exists(path)), None)
     if target is None:
-        raise OSError(f"There is no free name for a backup of {db_file}")
-    source, copy = sqlite3.connect(db_file), sqlite3.connect(target)
-    try:
+        raise OSError(f"There is no free name for a backup of {db_file}: the last one tried is {candidates[-1]}")
+    # Nobody may read more in the copy than in the original.
+    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, Path(db_file).stat().st_mode & 0o777))
+    with closing(sqlite3.connect(db_file)) as source, closing(sqlite3.connect(target)) as copy:
         source.backup(copy)
-    finally:
-        source.close()
-        copy.close()
-    log.info("Backed up %s to %s", db_file, target)
+    log.info("The database %s is backed up to %s", db_file, target)
     return target
 
 
 def upgrade_if_needed(
     db_url: str, backup: bool = True, log: Any = log, *, engine_kwargs: Mapping[str, Any] | None = None
 ) -> None:
-    """Bring a database to the present schema, after a backup of an SQLite file. Does nothing where nothing is to do."""
+    """Bring a database to the present schema, after a backup of an SQLite file (not of others).
+
+    Does nothing where the schema is current; an empty database only gets its revision. Raises
+    DatabaseRevisionError, with nothing changed, when there is no migration from its revision.
+    """
     from .orm import engine as engines
 
     url = engines.normalise_url(db_url)
-    probe = engines.make_engine(url, **dict(engine_kwargs or {}))
+    engine = engines.make_engine(url, **engines.known_options(engine_kwargs))
     try:
-        engines.check_db_revision(probe)
-        return
-    except engines.NotStamped:
-        engines.stamp(probe, engines.HEAD_REVISION)
+        engines.check_db_revision(engine)
         return
     except engines.DatabaseRevisionError as error:
-        log.info("Upgrading the database: %s", error)
+        if not error.can_upgrade or error.found is None:
+            raise
+        log.info("The database is upgraded from the schema revision %s to %s", error.found, error.wanted)
+        if backup and url.get_backend_name() == "sqlite" and url.database and not engines.is_memory(url):
+            backup_db_file(url.database, log)
+        if error.guessed:
+            engines.stamp(engine, error.found)
     finally:
-        probe.dispose()
-    if backup and make_url(db_url).get_backend_name() == "sqlite" and url.database:
-        backup_db_file(url.database, log)
-    upgrade(db_url)
+        engine.dispose()
+    upgrade(db_url, engine_kwargs=engine_kwargs)
+
+
+def _configured_url() -> tuple[str, dict[str, Any]]:
+    """The URL and the engine options of the configuration in the current directory.
+
+    The application is above this layer; whoever runs this module as a program has it anyway.
+    """
+    import importlib
+
+    hub = importlib.import_module("jupyterhub.app").JupyterHub()
+    hub.load_configuration()
+    return hub.db_url, dict(hub.db_kwargs)
 
 
 def shell(args: Any = None) -> None:
@@ -94,22 +133,17 @@ def shell(args: Any = None) -> None:
     import code
 
     from . import orm
-    from .app import JupyterHub
 
-    hub = JupyterHub()
-    hub.load_configuration()
-    factory = orm.new_session_factory(hub.db_url, **dict(hub.db_kwargs))
-    code.interact(local={"db": factory(), "db_url": hub.db_url, "orm": orm})
+    db_url, options = _configured_url()
+    factory = orm.new_session_factory(db_url, **options)
+    code.interact(local={"db": factory(), "db_url": db_url, "orm": orm})
 
 
 def _alembic(args: list[str]) -> None:
     from alembic.config import main as alembic_main
 
-    from .app import JupyterHub
-
-    hub = JupyterHub()
-    hub.load_configuration()
-    with _temp_alembic_ini(hub.db_url) as path:
+    db_url, _ = _configured_url()
+    with _temp_alembic_ini(db_url) as path:
         alembic_main(argv=["-c", path, *args])
 
 

@@ -113,8 +113,9 @@ class DatabaseRevisionError(HubError):
         else:
             way_out = "This release does not know that revision: start the release that wrote it."
         super().__init__(
-            f"The database {url or 'of the hub'} has the schema revision {found}{' (by its tables)' if guessed else ''}, "
-            f"and this release needs {wanted}. Nothing has been changed. {way_out}"
+            f"The database {url or 'of the hub'} has the schema revision {found}"
+            f"{' (by its tables)' if guessed else ''}, and this release needs {wanted}. Nothing has been changed. "
+            f"{way_out}"
         )
 
 
@@ -195,12 +196,14 @@ def make_engine(
     begin: str | None = None,
     on_connect: Callable[[Any], None] | None = None,
     ping: bool = False,
+    foreign_keys: bool = True,
     **options: Any,
 ) -> Engine:
     """An engine with what the kind of database needs; `options` win over that.
 
     `begin` is an SQLite statement that opens every transaction (by default the driver decides); `on_connect`
-    gets each new driver connection; `ping` tests a connection before it is used.
+    gets each new driver connection; `ping` tests a connection before it is used; without `foreign_keys` SQLite
+    does not enforce them, which migrations need in order to rebuild tables.
     """
     parsed = normalise_url(url) if isinstance(url, str) else url
     arguments = engine_options(parsed)
@@ -217,7 +220,7 @@ def make_engine(
             if begin is not None:
                 # Without this the driver opens transactions by itself, before the first write only.
                 connection.isolation_level = None
-            connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
 
         if begin is not None:
 

@@ -12,7 +12,9 @@ down_revision = "651f5419b74d"
 def upgrade():
     add_columns("groups", sa.Column("properties", sa.Text))
     if "properties" in columns_of("groups"):
-        op.execute("UPDATE groups SET properties = '{}' WHERE properties IS NULL")
+        # The table's name is a word of MySQL's language, so it must be quoted.
+        groups = sa.table("groups", sa.column("properties"))
+        op.get_bind().execute(sa.update(groups).where(groups.c.properties.is_(None)).values(properties="{}"))
 
 
 def downgrade():
