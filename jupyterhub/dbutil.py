@@ -119,11 +119,11 @@ def upgrade_if_needed(
 def _configured_url() -> tuple[str, dict[str, Any]]:
     """The URL and the engine options of the configuration in the current directory.
 
-    The application is above this layer; whoever runs this module as a program has it anyway.
+    The one look upwards of this layer: run as a program, this module is above everything.
     """
-    import importlib
+    from .app import JupyterHub
 
-    hub = importlib.import_module("jupyterhub.app").JupyterHub()
+    hub = JupyterHub()
     hub.load_configuration()
     return hub.db_url, dict(hub.db_kwargs)
 
