@@ -36,19 +36,31 @@ async def open_connection(
     Raises OSError (ssl.SSLError is one) or TimeoutError after CONNECT_TIMEOUT seconds.
     """
     loop = asyncio.get_running_loop()
+    made: list[AnyProtocol] = []
+
+    def make() -> AnyProtocol:
+        made.append(factory())
+        return made[-1]
+
     tls: dict[str, Any] = {}
     if target.tls:
         tls = {"ssl": context(), "server_hostname": target.host}
     if target.unix_path is not None:
-        opening: Any = loop.create_unix_connection(factory, target.unix_path)
+        opening: Any = loop.create_unix_connection(make, target.unix_path)
     else:
-        opening = loop.create_connection(factory, target.host, target.port, **tls)
+        opening = loop.create_connection(make, target.host, target.port, **tls)
     try:
-        _, protocol = await asyncio.wait_for(opening, CONNECT_TIMEOUT)
-    except asyncio.TimeoutError:
-        raise TimeoutError(f"no connection to {target.url} within {CONNECT_TIMEOUT:g} s") from None
-    found: AnyProtocol = protocol
-    return found
+        await asyncio.wait_for(opening, CONNECT_TIMEOUT)
+    except BaseException as error:
+        # The connection may have come about in the very moment of giving up; then nobody else closes it.
+        for protocol in made:
+            transport = getattr(protocol, "transport", None)
+            if transport is not None:
+                transport.abort()
+        if isinstance(error, asyncio.TimeoutError):
+            raise TimeoutError(f"no connection to {target.url} within {CONNECT_TIMEOUT:g} s") from None
+        raise
+    return made[-1]
 
 
 class Pool:

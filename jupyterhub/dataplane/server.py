@@ -259,20 +259,17 @@ class DataPlane:
             self.log.error(f"A mistake in the proxy itself: {task.exception()!r}")
 
     def _sweep(self) -> None:
+        options = self.options
+        shortest = min(t for t in (options.timeout, options.proxy_timeout, options.keep_alive_timeout, 10.0) if t)
+        # The next time first: whatever goes wrong in this one must not be the end of all time limits.
+        self._sweeper = asyncio.get_running_loop().call_later(min(1.0, max(0.05, shortest / 5)), self._sweep)
         now = monotonic()
-        for client in tuple(self.clients):
-            client.sweep(now)
-        for splice in tuple(self.splices):
-            splice.sweep(now)
-        for small in self._small:
-            small.sweep(now)
-        self.pool.sweep(now)
+        everything: list[Any] = [*self.clients, *self.splices, *self._small, self.pool]
+        for waiting in everything:
+            waiting.sweep(now)
         if now - self._flushed_at > ACTIVITY_INTERVAL:
             self._flushed_at = now
             self.routes.flush_activity()
-        options = self.options
-        shortest = min(t for t in (options.timeout, options.proxy_timeout, options.keep_alive_timeout, 10.0) if t)
-        self._sweeper = asyncio.get_running_loop().call_later(min(1.0, max(0.05, shortest / 5)), self._sweep)
 
     # End
 

@@ -184,7 +184,8 @@ class Journal:
             file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
                 _write_all(file, b"".join(lines))
-                os.fsync(file)
+                # Not synchronised with the disk: that could take seconds, in which nobody is served. A process that
+                # is killed loses nothing, and after a power failure the hub brings the routes again.
             finally:
                 os.close(file)
             os.replace(draft, self._path)

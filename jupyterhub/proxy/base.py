@@ -144,9 +144,9 @@ class Proxy(LoggingConfigurable):
 
         Raises RuntimeError when the server is in the middle of anything but its start.
         """
-        spawner = user.spawners[server_name]
-        if spawner.pending and spawner.pending != "spawn":
-            raise RuntimeError(f"The server {user.name}:{server_name} is pending ({spawner.pending}): no route now")
+        motion = user.spawners[server_name].pending
+        if motion and motion != "spawn":
+            raise RuntimeError(f"The server {user.name}:{server_name} is pending ({motion}): no route now")
         await self._make(_server_route(user, server_name))
 
     async def delete_user(self, user: Any, server_name: str = "") -> None:

@@ -219,7 +219,11 @@ class ConfigurableHTTPProxy(Proxy):
         self.log.debug("Proxy command: %s", words)
         try:
             self.proxy_process = subprocess.Popen(
-                words, env=self.environment(), start_new_session=True, umask=self.command_umask
+                words,
+                stdin=subprocess.DEVNULL,
+                env=self.environment(),
+                start_new_session=True,
+                umask=self.command_umask,
             )
         except FileNotFoundError:
             raise ProxyFailedToStart(

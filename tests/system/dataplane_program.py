@@ -121,7 +121,7 @@ class Program:
         self, *, port: int | None = None, tls: Any = None
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         """A connection to the public port, or another one."""
-        name = {"server_hostname": "localhost"} if tls else {}
+        name: Any = {"server_hostname": "localhost"} if tls else {}
         reader, writer = await asyncio.open_connection("127.0.0.1", port or self.port, ssl=tls, **name)
         try:
             yield reader, writer

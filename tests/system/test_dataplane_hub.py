@@ -308,7 +308,7 @@ async def test_request_waits_while_the_proxy_is_away(place: Place) -> None:
 if NODE:
 
     async def test_leftover_external_proxy_is_ended_and_replaced(place: Place) -> None:
-        options = {"kind": ConfigurableHTTPProxy, "command": [NODE], "auth_token": "t"}
+        options: dict[str, Any] = {"kind": ConfigurableHTTPProxy, "command": [NODE], "auth_token": "t"}
         first = place.proxy(**options)
         await first.start()
         first.release()
@@ -320,9 +320,10 @@ if NODE:
 
     async def test_change_of_program_ends_the_one_before(place: Place) -> None:
         """From the external proxy to the built-in one and back, with nothing but the setting changed."""
-        node = {"command": [NODE]}
+        node: dict[str, Any] = {"command": [NODE]}
+        nothing: dict[str, Any] = {}
         previous: Any = None
-        for options in ({}, node, {}):
+        for options in (nothing, node, nothing):
             proxy = place.proxy(**options)
             await proxy.start()
             await proxy.add_route("/a/", "http://127.0.0.1:1", {"n": 1})
