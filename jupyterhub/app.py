@@ -442,7 +442,6 @@ Try it out on another port, below a path:
                     "Authenticator.enable_auth_state needs a key: set the environment variable JUPYTERHUB_CRYPT_KEY or "
                     f"CryptKeeper.keys. {error}"
                 )
-        self.authenticator.check_allow_config()
         wiring.prepare_named_users(self)
 
     def init_proxy(self) -> None:
@@ -464,20 +463,23 @@ Try it out on another port, below a path:
             self.fail(self._explained(error))
 
     def _hand_on_old_proxy_settings(self) -> None:
-        given, proxy = self.config.get("JupyterHub", {}), self.config.ConfigurableHTTPProxy
+        handed_on: dict[str, Any] = {}
         for old, new in OLD_PROXY_SETTINGS.items():
-            if old in given:
+            if old in self.config.get("JupyterHub", {}):
                 self.log.warning("JupyterHub.%s is deprecated: use ConfigurableHTTPProxy.%s", old, new)
-                proxy.setdefault(new, getattr(self, old))
+                handed_on[new] = getattr(self, old)
         if self.proxy_api_ip or self.proxy_api_port:
             self.log.warning(
                 "JupyterHub.proxy_api_ip and proxy_api_port are deprecated: use ConfigurableHTTPProxy.api_url"
             )
-            proxy.setdefault("api_url", f"http://{self.proxy_api_ip or '127.0.0.1'}:{self.proxy_api_port or 8001}")
+            handed_on["api_url"] = f"http://{self.proxy_api_ip or '127.0.0.1'}:{self.proxy_api_port or 8001}"
+        for name, value in handed_on.items():
+            self.config.ConfigurableHTTPProxy.setdefault(name, value)
 
     async def init_people(self) -> None:
         """Store roles, users, groups, services and tokens as configured, in one transaction."""
         assert self.context is not None
+        self.authenticator.check_allow_config()
         try:
             managed: list[dict[str, Any]] = []
             if self.authenticator.manage_roles:

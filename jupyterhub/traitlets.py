@@ -140,4 +140,15 @@ class EntryPointType(Type):  # type: ignore[type-arg]
                     raise TraitError(
                         f"'{value}' is registered as {point.value}, which cannot be imported: {error}"
                     ) from error
-        return super().validate(obj, value)
+        try:
+            return super().validate(obj, value)
+        except TraitError as error:
+            names = ", ".join(sorted(self.load_entry_points())) or "none"
+            raise TraitError(
+                f"The {self.name!r} trait of {type(obj).__name__} must be a class derived from {self._base_name()}, "
+                f"its import path, or a registered name ({names}), not {value!r}: {error}"
+            ) from error
+
+    def _base_name(self) -> str:
+        klass = self.klass
+        return klass if isinstance(klass, str) else f"{klass.__module__}.{klass.__qualname__}"

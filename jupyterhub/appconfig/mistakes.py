@@ -120,7 +120,7 @@ def _nearest(name: str, names: Iterable[str], likeness: float) -> str:
 def explain_wrong_value(error: Exception, places: Mapping[tuple[str, str], Place]) -> str:
     """Return an error about a setting's value, with the place where it was given if that can be told."""
     text = str(error)
-    match = re.search(r"The '(\w+)' trait of (?:an?|the) (\w+) instance", text)
+    match = re.search(r"The '(\w+)' trait of ", text)
     if match is None:
         match = re.search(r"\b([A-Z]\w*)\.(\w+)\b", text)
         wanted = {match[2]} if match else set()

@@ -74,6 +74,8 @@ class Provisioning:
     user_tokens: Mapping[str, str] = field(default_factory=dict)
     service_tokens: Mapping[str, str] = field(default_factory=dict)
     trust_provided_tokens: bool = False
+    #: False for commands beside a Hub that runs: services it has are left as they are, their tokens above all.
+    change_services: bool = True
 
 
 @dataclass
@@ -98,13 +100,15 @@ def provision(session: Session, wanted: Provisioning) -> Provisioned:
         _give_everybody_default_roles(session)
     _store_users(session, wanted, done)
     _store_groups(session, wanted, done)
-    for service in wanted.services:
-        _store_service(session, service, done)
-    _drop_unlisted_services(
-        session, {service.name for service in wanted.services} | set(wanted.service_tokens.values())
-    )
-    session.flush()
-    _store_tokens(session, wanted, done)
+    if wanted.change_services:
+        for service in wanted.services:
+            _store_service(session, service, done)
+        listed = {service.name for service in wanted.services} | set(wanted.service_tokens.values())
+        _drop_unlisted_services(session, listed)
+        session.flush()
+        _store_tokens(session, wanted, done)
+    else:
+        _make_missing_services(session, wanted.services)
     _store_memberships(session, plan, wanted, done)
     _reconcile_admins(session, plan, wanted)
     _strip_blocked(session, wanted.blocked_users)
@@ -311,6 +315,14 @@ def store_service_client(session: Session, row: orm.Service, service: ServiceDef
     client.allowed_scopes = sorted({*service.client_scopes, f"access:services!service={service.name}"})
     session.flush()
     row.oauth_client = client
+    session.flush()
+
+
+def _make_missing_services(session: Session, services: Iterable[ServiceDefinition]) -> None:
+    """Give services their rows, so that roles can name them; the Hub's next start does the rest."""
+    for service in services:
+        if orm.Service.find(session, service.name) is None:
+            session.add(orm.Service(name=service.name, from_config=True))
     session.flush()
 
 
