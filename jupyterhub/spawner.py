@@ -1,40 +1,64 @@
-"""Spawners: what starts, watches and stops people's servers (plugins §3, config §9, spawner system).
+"""Spawners: what starts, watches and stops people's servers (plugins §3, config §9, spawner-system).
 
-A spawner is a class with `start`, `stop` and `poll`. The Hub makes an object for each server, in this order:
+A spawner is a class with `start`, `stop` and `poll`. The Hub has an object of it for each server:
 
-1. the class is constructed with keywords only; `load_state` gets what was stored;
+1. it is constructed with keywords only, and `load_state` gets what was stored;
 2. for a start: `clear_state`, the hooks, then `start`, which returns where the server listens;
-3. `get_state` is asked for what has to survive the Hub; `poll` is asked every `poll_interval` seconds;
+3. `get_state` is asked for what has to survive the Hub, `poll` every `poll_interval` seconds;
 4. for a stop: `poll`, and `stop` if that says "running"; then `post_stop_hook`, `clear_state`, `get_state`.
 
-After a restart of the Hub it begins again with 1, followed by `poll`.
+After a restart of the Hub it goes on with 1 and `poll`. Nothing here asks a database: what a spawner knows of its
+server is in its record, which the Hub keeps current.
 """
 
+from __future__ import annotations
+
 import ast
-import inspect
+import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
-from datetime import datetime
+import pwd
+import shlex
+import signal
+import subprocess
+from collections.abc import AsyncGenerator, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from tornado.ioloop import PeriodicCallback
 from traitlets import Any as AnyTrait
-from traitlets import Bool, Dict, Float, Integer, List, TraitError, Unicode, Union, default, validate
+from traitlets import (
+    Bool,
+    Bunch,
+    Dict,
+    Instance,
+    Integer,
+    List,
+    TraitError,
+    Unicode,
+    default,
+    validate,
+)
 from traitlets.config import LoggingConfigurable
 
-from .aio import exponential_backoff, maybe_future
-from .core import lifecycle
-from .core.clock import aware
-from .core.overrides import check_group_overrides, group_overrides_for, merged
-from .objects import Server
-from .spawning import environment, options, profiles
-from .spawning.declaring import SpawnerMeta
-from .spawning.localprocess import LocalProcesses, set_user_setuid
+from .aio import exponential_backoff, iterate_until, maybe_future
+from .core.errors import PluginMistake
+from .core.overrides import check_group_overrides
+from .net import random_port
+from .spawning import certificates, environment, localprocess, options, profiles
+from .spawning.declared import SpawnerMeta
+from .spawning.hooks import StartGuard, call_hook, wrap_class
+from .spawning.localprocess import set_user_setuid
 from .spawning.options import SpawnException
-from .spawning.record import RowRecord, SpawnerRecord
-from .spawning.results import interpret_start_result
-from .traitlets import ByteSpecification, Command
-from .traitlets import Callable as CallableTrait
+from .spawning.polling import Polling
+from .spawning.traits import (
+    EnvironmentTraits,
+    HookTraits,
+    NetworkTraits,
+    OAuthTraits,
+    OptionTraits,
+    ResourceTraits,
+    TLSTraits,
+)
+from .traitlets import Command
 
 __all__ = [
     "LocalProcessSpawner",
@@ -47,7 +71,7 @@ __all__ = [
 
 
 def _quote_safe(text: str) -> str:
-    """Return the text quoted if it would otherwise be read as a Python value on a command line."""
+    """`repr(text)` if `text` reads as a Python literal, else `text`; for values on a traitlets command line."""
     try:
         ast.literal_eval(text)
     except (SyntaxError, ValueError):
@@ -55,374 +79,73 @@ def _quote_safe(text: str) -> str:
     return repr(text)
 
 
-class Spawner(LoggingConfigurable, metaclass=SpawnerMeta):
-    """Base of all spawners. Subclasses define `start`, `stop` and `poll`; see the module for their life."""
+class Spawner(
+    NetworkTraits,
+    ResourceTraits,
+    EnvironmentTraits,
+    OAuthTraits,
+    HookTraits,
+    OptionTraits,
+    TLSTraits,
+    Polling,
+    LoggingConfigurable,
+    metaclass=SpawnerMeta,
+):
+    """Starts, watches and stops one server of one user. Subclasses define `start`, `stop` and `poll`."""
 
-    # What the Hub gives to each object.
-    user: Any = AnyTrait()
-    hub: Any = AnyTrait()
-    authenticator: Any = AnyTrait()
-    orm_spawner: Any = AnyTrait()
-    _record: Any = AnyTrait()
-    _load_orm_spawner: Any = AnyTrait(None, allow_none=True)
-    _deprecated_db_session: Any = AnyTrait()
-    handler: Any = AnyTrait(None, allow_none=True)
-    proxy_spec = Unicode()
-    public_url = Unicode()
-    public_hub_url = Unicode()
-    api_token = Unicode()
+    # Given by the Hub.
+    hub = AnyTrait()
+    authenticator = AnyTrait()
+    handler = AnyTrait()
+    proxy_spec = Unicode("")
+    public_url = Unicode("")
+    public_hub_url = Unicode("")
+    api_token = Unicode("")
     admin_access = Bool(False)
-    oauth_client_id = Unicode()
-    oauth_access_scopes: Any = List()
-    cookie_options: Any = Dict()
+    oauth_client_id = Unicode("")
+    oauth_access_scopes = List(Unicode())
+    cookie_options = Dict()
     cookie_host_prefix_enabled = Bool(False)
-    user_options: Any = Dict()
+    user_options = Dict()
     will_resume = Bool(False)
-    internal_ssl = Bool(False)
-    internal_trust_bundles: Any = Dict(allow_none=True)
-    internal_certs_location = Unicode()
-    cert_paths: Any = Dict()
-    trusted_alt_names: Any = List()
-    env: Any = Dict()
-    death_interval = Float(0.1)
 
-    _poll_callback: Any = AnyTrait(None, allow_none=True)
-    _callbacks: Any = List()
-    _spawn_future: Any = AnyTrait(None, allow_none=True)
-    _stop_future: Any = AnyTrait(None, allow_none=True)
-    _jupyterhub_version: Any = AnyTrait(None, allow_none=True)
-    _exit_status: Any = AnyTrait(None, allow_none=True)
-    _resolved_client_scopes: Any = AnyTrait(None, allow_none=True)
-    _address_listener: Any = AnyTrait(None, allow_none=True)
-
-    # Settings
-
-    ip = Unicode("127.0.0.1", help="Address on which the server should listen.").tag(config=True)
-    port = Integer(0, help="Port on which the server should listen; 0 lets the spawner choose.").tag(config=True)
-    start_timeout = Integer(60, help="Seconds that `start` may take.").tag(config=True)
-    http_timeout = Integer(30, help="Seconds after `start` within which the server has to answer over HTTP.").tag(
-        config=True
-    )
-    poll_interval = Integer(30, help="Seconds between two looks at whether the server still runs; 0: never.").tag(
-        config=True
-    )
-    poll_jitter = Float(
-        0.1, min=0, max=1, help="Share of `poll_interval` by which looks are spread, so that they do not all come at once."
-    ).tag(config=True)
-    consecutive_failure_limit = Integer(
-        0,
-        help="""
-        Failed starts in a row, of any user, after which the Hub ends so that its supervisor starts it anew; 0: never.
-        """,
-    ).tag(config=True)
-    environment: Any = Dict(
-        help="Further variables for the server; a function as value is called with the spawner."
-    ).tag(config=True)
-    env_keep: Any = List(
-        ["JUPYTERHUB_SINGLEUSER_APP"], help="Variables of the Hub's own environment that servers get too."
-    ).tag(config=True)
-    cmd: Any = Command(
-        ["jupyterhub-singleuser"], allow_none=True, help="The command that runs a server."
-    ).tag(config=True)
-    args: Any = List(Unicode(), help="Further arguments of the command.").tag(config=True)
-    notebook_dir = Unicode(help="Directory in which people start; {username} stands for the name, ~ for the home.").tag(
-        config=True
-    )
-    default_url = Unicode(help="Page on which people start in their server, such as /lab or /tree.").tag(config=True)
-    debug = Bool(False, help="Let servers log in detail.").tag(config=True)
-    disable_user_config = Bool(False, help="Ignore configuration files in people's homes.").tag(config=True)
-    mem_limit: Any = ByteSpecification(None, allow_none=True, help="Most memory of a server, e.g. '2G'.").tag(config=True)
-    mem_guarantee: Any = ByteSpecification(None, allow_none=True, help="Memory that a server is sure to have.").tag(
-        config=True
-    )
-    cpu_limit: Any = Float(None, allow_none=True, help="Most processors of a server, e.g. 0.5 or 2.").tag(config=True)
-    cpu_guarantee: Any = Float(None, allow_none=True, help="Processors that a server is sure to have.").tag(config=True)
-    hub_connect_url: Any = Unicode(
-        None, allow_none=True, help="URL at which this server finds the Hub, if it is another one than for the rest."
-    ).tag(config=True)
-    server_token_scopes: Any = Union(
-        [List(Unicode()), CallableTrait()], help="Scopes of the server's own token: a list, or a function of the spawner."
-    ).tag(config=True)
-    oauth_client_allowed_scopes: Any = Union(
-        [CallableTrait(), List()],
-        default_value=[],
-        help="Further scopes that browsers may get through this server: a list, or a function of the spawner.",
-    ).tag(config=True)
-    oauth_roles: Any = Union(
-        [CallableTrait(), List()], default_value=[], help="Old: use oauth_client_allowed_scopes."
-    ).tag(config=True)
-    options_form: Any = Union(
-        [Unicode(), CallableTrait()],
-        help="Inner HTML of a form that people see before a start, or a function of the spawner that returns it.",
-    ).tag(config=True)
-    options_from_form: Any = Union(
-        [CallableTrait(), Unicode()],
-        help="How the form's fields become options: 'passthrough', 'simple', or a function of the fields.",
-    ).tag(config=True)
-    apply_user_options: Any = Union(
-        [CallableTrait(), Dict()],
-        default_value=None,
-        allow_none=True,
-        help="""
-        What options do: a mapping from option to setting, or a function of spawner and options, which may be async.
-        """,
-    ).tag(config=True)
-    profiles: Any = Union(
-        [List(Dict()), CallableTrait()],
-        default_value=[],
-        help="""
-        Choices that people have before a start, each with display_name, description, default and overrides.
-
-        A list, or a function of the spawner that returns one, which may be async. No HTML to write.
-        """,
-    ).tag(config=True)
-    group_overrides: Any = Union(
-        [CallableTrait(), Dict()], help="Settings for members of groups; see the how-to page on groups."
-    ).tag(config=True)
-    auth_state_hook: Any = AnyTrait(
-        None, allow_none=True, help="Function of spawner and authentication state, called before each start."
-    ).tag(config=True)
-    pre_spawn_hook: Any = AnyTrait(
-        None, allow_none=True, help="Function of the spawner, called before each start; an error prevents the start."
-    ).tag(config=True)
-    post_spawn_hook: Any = AnyTrait(
-        None, allow_none=True, help="Function of the spawner, called once a server is ready."
-    ).tag(config=True)
-    spawn_error_hook: Any = AnyTrait(
-        None, allow_none=True, help="Function of spawner and exception, called when a start has failed."
-    ).tag(config=True)
-    post_stop_hook: Any = AnyTrait(
-        None, allow_none=True, help="Function of the spawner, called after each stop."
-    ).tag(config=True)
-    progress_ready_hook: Any = AnyTrait(
-        None, allow_none=True, help="Function of spawner and the last progress event; returns the event to send."
-    ).tag(config=True)
-    ssl_alt_names: Any = Union(
-        [List(Unicode()), CallableTrait()], help="Further names in the server's internal certificate."
-    ).tag(config=True)
-    ssl_alt_names_include_local = Bool(
-        True, help="Whether localhost and 127.0.0.1 are among the names in the server's internal certificate."
-    ).tag(config=True)
+    _spawn_future: asyncio.Future[Any] | None = None
+    _stop_future: asyncio.Future[Any] | None = None
+    _jupyterhub_version: str | None = None
+    _resolved_client_scopes: list[str] | None = None
+    _loading_config = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        missing = [
-            name for name in ("start", "stop", "poll") if getattr(cls, name) is getattr(Spawner, name, None)
-        ]
+        missing = [name for name in ("start", "stop", "poll") if getattr(cls, name) is getattr(Spawner, name)]
         if missing:
-            raise NotImplementedError(f"{cls.__name__} does not define {', '.join(name + '()' for name in missing)}")
+            wanted = ", ".join(f"{name}()" for name in missing)
+            raise NotImplementedError(f"{cls.__name__} is a Spawner and must define {wanted}")
+        wrap_class(cls)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._hooks_run: set[str] = set()
-        record = kwargs.pop("_record", None)
-        if record is None:
-            row = kwargs.get("orm_spawner")
-            record = RowRecord(row) if row is not None else SpawnerRecord()
-        kwargs["_record"] = record
-        lazy_session = kwargs.get("_deprecated_db_session")
-        if callable(lazy_session) and not hasattr(lazy_session, "query"):
-            self._session_factory: Any = kwargs.pop("_deprecated_db_session")
-        else:
-            self._session_factory = None
+        self._flags: dict[str, bool] = {}
+        self._start_guard = StartGuard()
+        # An address, unlike the rest, is a property; plugins that wrap another spawner pass theirs on.
+        server = kwargs.pop("server", None)
         super().__init__(*args, **kwargs)
+        if server is not None and self._record.server is None:
+            self.server = server
 
     def _load_config(self, cfg: Any, section_names: Any = None, traits: Any = None) -> None:
-        # Values from files are held to what was declared; assignments in code are not (spawner system S5).
-        self._loading_configuration = True
+        # Traits made from annotations are strict with configuration only.
+        self._loading_config = True
         try:
             super()._load_config(cfg, section_names, traits)
         finally:
-            self._loading_configuration = False
+            self._loading_config = False
 
-    # What is known of the server
-
-    @default("orm_spawner")
-    def _orm_spawner_default(self) -> Any:
-        return self._load_orm_spawner() if self._load_orm_spawner is not None else None
-
-    @default("_deprecated_db_session")
-    def _session_default(self) -> Any:
-        return self._session_factory() if self._session_factory is not None else None
-
-    @property
-    def db(self) -> Any:
-        """The database session that plugins share; old, and it blocks the Hub."""
-        self.log.warning("%s uses Spawner.db, which is old and blocks the Hub", type(self).__name__)
-        return self._deprecated_db_session
-
-    @property
-    def name(self) -> str:
-        """Name of the server, empty for the default one."""
-        return self._record.name or ""
-
-    @property
-    def display_name(self) -> str:
-        """What people call the server."""
-        return self._record.display_name or self.name
-
-    @property
-    def _log_name(self) -> str:
-        return f"{self.user.name}:{self.name}" if self.name else self.user.name
-
-    @property
-    def server(self) -> Server | None:
-        """Where the server listens, while there is an address."""
-        server: Server | None = self._record.server
-        return server
-
-    @server.setter
-    def server(self, server: Server | None) -> None:
-        self._record.server = server
-
-    @property
-    def _server(self) -> Server | None:
-        return self.server
-
-    @_server.setter
-    def _server(self, server: Server | None) -> None:
-        self._record.server = server
-
-    @property
-    def url(self) -> str:
-        """Full URL of the running server without a slash at its end; empty while there is no address."""
-        server = self.server
-        if server is None or not server.ip:
-            return ""
-        return str(server.url).rstrip("/")
-
-    @property
-    def last_activity(self) -> datetime | None:
-        """When somebody last used the server; while it is active there is always a time."""
-        value: datetime | None = self._record.last_activity
-        if value is None and self._record.started is not None:
-            value = self._record.started
-        return value
-
-    @last_activity.setter
-    def last_activity(self, value: datetime | None) -> None:
-        self._record.last_activity = aware(value) if value is not None else None
-
-    @property
-    def pending(self) -> str | None:
-        """`spawn`, `stop`, `check`, `rename`, or None."""
-        return lifecycle.pending(self._record.lifecycle)
-
-    @property
-    def ready(self) -> bool:
-        """Whether it runs and nothing is pending."""
-        return lifecycle.is_ready(self._record.lifecycle)
-
-    @property
-    def active(self) -> bool:
-        """Whether it runs or something is pending."""
-        return lifecycle.is_active(self._record.lifecycle)
-
-    # Old private names of the same; what third parties assign is ignored, because one value decides.
-
-    @property
-    def _spawn_pending(self) -> bool:
-        return self.pending == "spawn"
-
-    @_spawn_pending.setter
-    def _spawn_pending(self, value: bool) -> None:
-        self.log.debug("_spawn_pending follows from the server's state")
-
-    @property
-    def _start_pending(self) -> bool:
-        return self._record.lifecycle is lifecycle.State.STARTING
-
-    @_start_pending.setter
-    def _start_pending(self, value: bool) -> None:
-        self.log.debug("_start_pending follows from the server's state")
-
-    @property
-    def _stop_pending(self) -> bool:
-        return self.pending == "stop"
-
-    @_stop_pending.setter
-    def _stop_pending(self, value: bool) -> None:
-        self.log.debug("_stop_pending follows from the server's state")
-
-    @property
-    def _check_pending(self) -> bool:
-        return self.pending == "check"
-
-    @_check_pending.setter
-    def _check_pending(self, value: bool) -> None:
-        self.log.debug("_check_pending follows from the server's state")
-
-    @property
-    def _rename_pending(self) -> bool:
-        return self.pending == "rename"
-
-    @property
-    def _proxy_pending(self) -> bool:
-        return self._record.lifecycle is lifecycle.State.ROUTING
-
-    @_proxy_pending.setter
-    def _proxy_pending(self, value: bool) -> None:
-        self.log.debug("_proxy_pending follows from the server's state")
-
-    @property
-    def _waiting_for_response(self) -> bool:
-        return self._record.lifecycle is lifecycle.State.CONNECTING
-
-    @_waiting_for_response.setter
-    def _waiting_for_response(self, value: bool) -> None:
-        self.log.debug("_waiting_for_response follows from the server's state")
-
-    @property
-    def _failed(self) -> bool:
-        return self._record.failure is not None and self._record.failure.cause != "cancelled"
-
-    @_failed.setter
-    def _failed(self, value: bool) -> None:
-        self.log.debug("_failed follows from the server's last failure")
-
-    @property
-    def _progress_url(self) -> str:
-        return str(self.user.progress_url(self.name))
-
-    # Validation
-
-    @validate("ip")
-    def _ip_without_brackets(self, proposal: Any) -> str:
-        return str(proposal.value).strip("[]")
-
-    @validate("notebook_dir", "default_url")
-    def _rewrite_old_placeholder(self, proposal: Any) -> str:
-        value = str(proposal.value)
-        if "%U" in value:
-            self.log.warning("%s: %%U is old; write {username}", proposal.trait.name)
-            value = value.replace("%U", "{username}")
-        return value
-
-    @validate("group_overrides")
-    def _check_group_overrides(self, proposal: Any) -> Any:
-        if isinstance(proposal.value, dict):
-            try:
-                check_group_overrides(proposal.value)
-            except ValueError as error:
-                raise TraitError(f"Spawner.{error}") from None
-        return proposal.value
-
-    @default("options_from_form")
-    def _options_from_form(self) -> Any:
-        return "passthrough"
-
-    @default("ssl_alt_names")
-    def _ssl_alt_names_default(self) -> list[str]:
-        return self._default_ssl_alt_names()
-
-    def _default_ssl_alt_names(self) -> list[str]:
-        return list(self.trusted_alt_names)
-
-    # The contract
+    # -- the contract --
 
     async def start(self) -> Any:
-        """Start the server and return where it listens: `(ip, port)`, a port, or a URL.
+        """Start the server and return where it listens: ``(ip, port)``, a port alone, or a URL.
 
-        Called with `start_timeout` seconds to go. Raising means that it failed; the message reaches the user.
+        Called with `start_timeout` seconds to go. Whatever is raised ends the start and is shown to the user.
         """
         raise NotImplementedError("start() is what a spawner is for")
 
@@ -431,269 +154,556 @@ class Spawner(LoggingConfigurable, metaclass=SpawnerMeta):
         raise NotImplementedError("stop() is what a spawner is for")
 
     async def poll(self) -> int | None:
-        """Return None while the server runs, else its exit status, 0 if that is not known."""
+        """None while the server runs, and during `start`; else its exit status, 0 if that is not known."""
         raise NotImplementedError("poll() is what a spawner is for")
 
     def get_state(self) -> dict[str, Any]:
-        """Return what has to survive a restart of the Hub, as values that JSON can hold."""
+        """What has to survive the Hub, as JSON values; asked for during and after `start`, and after a stop."""
         return {}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take what `get_state` returned."""
+        """Take what `get_state` gave; called right after construction, with an empty dictionary if there is none."""
 
     def clear_state(self) -> None:
-        """Forget what belongs to a run that is over."""
+        """Forget what belongs to a run that is over, or to one before the start that begins."""
         self.api_token = ""
 
     def get_env(self) -> dict[str, str]:
-        """Return the complete environment of the server."""
+        """The server's complete environment (config §9.7)."""
         return environment.build(self)
 
     def get_args(self) -> list[str]:
-        """Return the arguments of the command."""
+        """The arguments that are added to `cmd`."""
         return list(self.args)
 
     async def get_url(self) -> str:
-        """Return the server's URL, asked after a restart of the Hub."""
+        """Where the server is; asked when a Hub has taken over a running server."""
         return self.server.url if self.server is not None else ""
 
-    def template_namespace(self) -> dict[str, str]:
-        """Return what stands for {…} in texts."""
-        found = {"username": self.user.name}
+    def template_namespace(self) -> dict[str, Any]:
+        """What the placeholders in `notebook_dir` and `default_url` stand for (config §9.8)."""
+        namespace = {"username": self.user.name}
         if self.server is not None:
-            found["base_url"] = self.server.base_url
-        return found
+            namespace["base_url"] = self.server.base_url
+        return namespace
 
-    def format_string(self, text: str) -> str:
-        """Fill in the {…} of a text."""
-        return text.format(**self.template_namespace())
+    def format_string(self, s: str) -> str:
+        """Fill in the placeholders. Raises KeyError for one that is not known."""
+        return s.format(**self.template_namespace())
 
-    async def progress(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield what to tell people while the server starts: dicts with progress, message, html_message."""
-        yield {"progress": 50, "message": "Spawning server..."}
+    async def progress(self) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield what the user sees during a start: `progress` (0 to 100), `message`, `html_message`; all optional."""
+        yield {"progress": 50, "message": "The server is being started"}
 
-    async def _generate_progress(self) -> AsyncIterator[dict[str, Any]]:
-        async for event in self.progress():
-            yield event
+    async def _generate_progress(self) -> AsyncGenerator[dict[str, Any], None]:
+        """The events of `progress` until the start is over, without those members that only the Hub may set.
+
+        Raises PluginMistake when `progress` is no asynchronous generator, or gives something else than dictionaries.
+        """
+        events: Any = self.progress()
+        if not hasattr(events, "__aiter__"):
+            raise PluginMistake(type(self).__name__, "progress() must be an asynchronous generator")
+        if self._spawn_future is not None:
+            events = iterate_until(self._spawn_future, events)
+        async for event in events:
+            if not isinstance(event, Mapping):
+                raise PluginMistake(type(self).__name__, f"progress() gave {event!r}, which is no dictionary")
+            yield {key: value for key, value in event.items() if key not in ("ready", "failed")}
 
     async def delete_forever(self) -> None:
-        """Delete what is kept for a server that will never start again."""
+        """Delete what is kept for a server whose user or name is deleted; called once, before that."""
 
     async def rename(self, old_name: str, new_name: str) -> None:
-        """Prepare for another name; raising prevents it."""
+        """Prepare for another name of the (stopped) server; raising prevents it."""
 
-    async def wait_for_death(self, timeout: float = 10) -> bool:
-        """Wait until `poll` says that the server is gone. Returns whether it is."""
+    # -- internal TLS --
 
-        async def is_gone() -> bool:
-            return await maybe_future(self.poll()) is not None
-
-        try:
-            return bool(
-                await exponential_backoff(
-                    is_gone, "the server did not end", start_wait=self.death_interval, max_wait=1, timeout=timeout
-                )
-            )
-        except TimeoutError:
-            return False
-
-    # Certificates of internal TLS
+    @default("ssl_alt_names")
+    def _default_ssl_alt_names(self) -> list[str]:
+        names = list(self.trusted_alt_names)
+        if getattr(self.user, "host", ""):
+            names.append(f"DNS:{self.user.domain}")
+        return names
 
     async def create_certs(self) -> dict[str, str]:
-        """Make the server's internal certificate; returns the paths of key, certificate and authority."""
-        from .spawning.certificates import create_certificates
-
-        return create_certificates(self)
+        """Make the server's certificate; the paths of keyfile, certfile and cafile."""
+        names: Any = self.ssl_alt_names
+        if callable(names):
+            names = await maybe_future(call_hook(self, "ssl_alt_names"))
+        return await asyncio.get_running_loop().run_in_executor(
+            None,
+            lambda: certificates.create(
+                self.internal_certs_location,
+                self.internal_trust_bundles,
+                self.user.name,
+                list(names or []),
+                include_local=self.ssl_alt_names_include_local,
+            ),
+        )
 
     async def move_certs(self, paths: dict[str, str]) -> dict[str, str]:
-        """Put certificates where the server can read them; returns the new paths."""
-        raise NotImplementedError(f"{type(self).__name__} does not support internal_ssl: it has no move_certs()")
+        """Bring the files of `create_certs` to where the server can read them; their paths there."""
+        raise NotImplementedError(f"{type(self).__name__} has no move_certs(), which internal_ssl needs")
 
-    # Options
+    # -- options --
+
+    @default("options_from_form")
+    def _options_from_form(self) -> Any:
+        return "passthrough"
+
+    @default("options_form")
+    def _default_options_form(self) -> Any:
+        return type(self)._profile_form if self.profiles else ""
+
+    @validate("group_overrides")
+    def _valid_group_overrides(self, proposal: Bunch) -> Any:
+        if isinstance(proposal.value, Mapping):
+            try:
+                check_group_overrides(proposal.value)
+            except ValueError as error:
+                raise TraitError(f"{type(self).__name__}.{error}") from None
+        return proposal.value
+
+    @property
+    def _group_names(self) -> list[str]:
+        names = getattr(self.user, "group_names", None)
+        return [group.name for group in self.user.groups] if names is None else list(names)
 
     async def get_profiles(self) -> list[dict[str, Any]]:
-        """Return the profiles that this user may choose from."""
-        offered = self.profiles
-        if callable(offered):
-            offered = await maybe_future(offered(self))
-        if not offered:
-            return []
-        return profiles.visible(profiles.check(offered), getattr(self.user, "group_names", ()) or ())
+        """The profiles that this user may choose. Raises InvalidDefinition for a malformed setting."""
+        found: Any = self.profiles
+        if callable(found):
+            found = await maybe_future(call_hook(self, "profiles"))
+        return profiles.visible(profiles.check(found), self._group_names) if found else []
+
+    async def _profile_form(self) -> str:
+        return profiles.form(await self.get_profiles(), self.user_options)
 
     async def get_options_form(self) -> str:
-        """Return the inner HTML of the form, or an empty text for none."""
-        form = self.options_form
+        """The HTML that asks the user for options; empty for no question."""
+        form: Any = self.options_form
         if callable(form):
-            form = await maybe_future(form(self))
-        if not form:
-            offered = await self.get_profiles()
-            if offered:
-                form = profiles.form(offered, self.user_options or {})
-        return form or ""
+            form = await maybe_future(call_hook(self, "options_form"))
+        if not form and self.profiles:
+            form = await self._profile_form()
+        return str(form or "")
 
-    async def run_options_from_form(self, formdata: dict[str, list[Any]]) -> dict[str, Any]:
-        """Turn the form's fields into options."""
-        chosen = await maybe_future(options.convert_form(self, formdata))
-        return chosen if chosen is not None else {}
+    def run_options_from_form(self, form_data: dict[str, Any]) -> Any:
+        """Turn the submitted form into options; awaitable if the deployment's own function is."""
+        return options.convert_form(self, form_data)
 
-    async def options_from_query(self, query: dict[str, list[Any]]) -> dict[str, Any]:
-        """Turn query arguments into options; like a form unless overridden."""
-        return await self.run_options_from_form(query)
+    def options_from_query(self, query_data: dict[str, Any]) -> Any:
+        """Turn the address's parameters into options: as from a form."""
+        return self.run_options_from_form(query_data)
 
-    async def _run_apply_user_options(self, user_options: dict[str, Any]) -> None:
-        """Let options do what they do: `load_user_options`, then `apply_user_options` (config §9.2)."""
-        await options.apply_user_options(self, dict(user_options or {}))
+    def load_user_options(self, user_options: dict[str, Any]) -> Any:
+        """Take the chosen options, before each start: here the profile, whose settings are assigned.
 
-    async def load_user_options(self, user_options: dict[str, Any]) -> None:
-        """Take the options that were chosen: here the profile, whose overrides become settings.
-
-        Raises a refusal that names the field for what is not offered.
+        May be async in a subclass. Raises InvalidRequest, which names the field, for what is not offered.
         """
-        offered = await self.get_profiles()
-        if not offered:
-            return
-        wanted = user_options.get("profile")
-        profile = profiles.find(offered, wanted) if wanted else profiles.default_of(offered)
-        for name, value in profiles.settings_for(profile, user_options):
-            setattr(self, name, value(self) if callable(value) else value)
+        return self._load_profile(user_options) if self.profiles else None
+
+    async def _load_profile(self, user_options: Mapping[str, Any]) -> None:
+        profile = profiles.find(await self.get_profiles(), user_options.get("profile"))
+        for setting, value in profiles.settings_for(profile, user_options):
+            setattr(self, setting, value(self) if callable(value) else value)
+
+    async def _run_apply_user_options(self, user_options: Mapping[str, Any] | None) -> None:
+        await options.apply_user_options(self, user_options or {})
 
     async def apply_group_overrides(self) -> None:
-        """Apply the settings that members of the user's groups get."""
-        overrides = self.group_overrides
-        if callable(overrides):
-            overrides = await maybe_future(overrides(self))
-        if not overrides:
-            return
-        groups = getattr(self.user, "group_names", None)
-        if groups is None:
-            groups = [group.name for group in self.user.groups]
-        for key, setting, value in group_overrides_for(groups, overrides):
-            if callable(value):
-                value = await maybe_future(value(self))
-            self.log.debug("Group override %s sets %s of %s", key, setting, self._log_name)
-            setattr(self, setting, merged(getattr(self, setting, None), value))
+        """Assign the settings that members of the user's groups get (config §9.6)."""
+        if self.group_overrides:
+            for overrides in await options.overrides_by_entry(self, self._group_names):
+                self._apply_overrides(overrides)
 
-    def _apply_overrides(self, spawner_override: dict[str, Any]) -> None:
-        """Apply one set of overrides, for plugins that bring their own."""
-        for setting, value in spawner_override.items():
-            setattr(self, setting, merged(getattr(self, setting, None), value(self) if callable(value) else value))
+    def _apply_overrides(self, spawner_override: Mapping[str, Any]) -> None:
+        options.override(self, spawner_override)
 
-    # Hooks: a setting that holds a function of the spawner, or a method of the class
+    # -- hooks --
 
     def _begin_run(self) -> None:
-        """A new start: every hook may run once again."""
-        self._hooks_run.clear()
-
-    def _call_hook(self, name: str, *arguments: Any) -> Any:
-        hook = getattr(self, name)
-        if not hook:
-            return None
-        if inspect.ismethod(hook) and hook.__self__ is self:
-            return hook(*arguments)
-        return hook(self, *arguments)
+        """The Hub begins a start: every hook may run once again."""
+        self._start_guard.prepare()
 
     def run_pre_spawn_hook(self) -> Any:
-        """Run `pre_spawn_hook`, once per start."""
-        return self._call_hook("pre_spawn_hook")
+        """Run `pre_spawn_hook`; from now on it has run for the start that begins."""
+        self._begin_run()
+        self._start_guard.first_time("pre_spawn_hook")
+        return call_hook(self, "pre_spawn_hook")
 
     def run_post_spawn_hook(self) -> Any:
-        """Run `post_spawn_hook`, once per start."""
-        return self._call_hook("post_spawn_hook")
+        """Run `post_spawn_hook` unless the class's own `start` did."""
+        if "post_spawn_hook" in self._start_guard.done:
+            return None
+        return call_hook(self, "post_spawn_hook")
 
     def run_spawn_error_hook(self, error: BaseException) -> Any:
-        """Run `spawn_error_hook`, once per start."""
-        return self._call_hook("spawn_error_hook", error)
+        """Run `spawn_error_hook` unless the class's own `start` did."""
+        if "spawn_error_hook" in self._start_guard.done:
+            return None
+        return call_hook(self, "spawn_error_hook", error)
 
     async def run_post_stop_hook(self) -> None:
-        """Run `post_stop_hook`; what it raises is only logged."""
+        """Run `post_stop_hook`; its errors are only logged."""
         try:
-            await maybe_future(self._call_hook("post_stop_hook"))
+            await maybe_future(call_hook(self, "post_stop_hook"))
         except Exception:
-            self.log.exception("post_stop_hook of %s failed", self._log_name)
+            self.log.exception("The post_stop_hook of %s failed", self._log_name)
 
     async def run_auth_state_hook(self, auth_state: dict[str, Any] | None) -> None:
         """Run `auth_state_hook`, also when there is no state."""
-        await maybe_future(self._call_hook("auth_state_hook", auth_state))
+        await maybe_future(call_hook(self, "auth_state_hook", auth_state))
 
-    # Watching
 
-    def start_polling(self) -> None:
-        """Look every `poll_interval` seconds whether the server runs."""
-        if self.poll_interval <= 0:
-            self.log.debug("%s is not polled", self._log_name)
+class LocalProcessSpawner(Spawner):
+    """Runs servers as processes of this machine, each under its user's own account.
+
+    The Hub must be allowed to switch to other users, which usually means root. What a server writes goes to a file
+    of the Hub's, of bounded size.
+    """
+
+    interrupt_timeout = Integer(
+        30, help="Seconds that a server has to end after SIGINT, before SIGTERM."
+    ).tag(config=True)
+    term_timeout = Integer(30, help="Seconds that a server has to end after SIGTERM, before SIGKILL.").tag(
+        config=True
+    )
+    kill_timeout = Integer(5, help="Seconds to wait for the end after SIGKILL.").tag(config=True)
+    popen_kwargs = Dict(
+        help="""More arguments for subprocess.Popen, for instance a working directory. The environment cannot be set
+        here, see `environment`."""
+    ).tag(config=True)
+    shell_cmd = Command(
+        minlen=0,
+        help="""A shell that runs the command, such as ["bash", "-l", "-c"]: the whole command, quoted, becomes one more
+        argument of it.""",
+    ).tag(config=True)
+    create_system_users = Bool(
+        False, help="Create the account of a user who has none, when their server is started."
+    ).tag(config=True)
+    add_user_cmd = Command(
+        help="""Command that creates an account, for `create_system_users`. The name is added at the end, and takes the
+        place of the word USERNAME."""
+    ).tag(config=True)
+    runtime_dir = Unicode(
+        ".jupyterhub-run",
+        help="""Directory for servers' output and for what finds their processes again after a crash of the Hub.
+
+        It is only for the Hub (mode 0700). Where it cannot be made, one below the temporary files is used.
+        """,
+    ).tag(config=True)
+
+    proc = Instance(subprocess.Popen, allow_none=True)
+    pid = Integer(0)
+    _process_identity = ""
+    _output_path = ""
+    _directory: Path | None = None
+    _launching = False
+
+    @default("env_keep")
+    def _env_keep_default(self) -> list[str]:
+        return [
+            "CONDA_DEFAULT_ENV",
+            "CONDA_ROOT",
+            "JUPYTERHUB_SINGLEUSER_APP",
+            "LANG",
+            "LC_ALL",
+            "LD_LIBRARY_PATH",
+            "PATH",
+            "PYTHONPATH",
+            "VIRTUAL_ENV",
+        ]
+
+    @default("add_user_cmd")
+    def _add_user_cmd_default(self) -> list[str]:
+        return localprocess.default_add_user_command()
+
+    # -- state --
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take the process id, with what tells the process from a later one of the same id."""
+        super().load_state(state)
+        if "pid" in state:
+            self.pid = int(state["pid"] or 0)
+            self._process_identity = str(state.get("process") or "")
+            if self.pid and not self._process_identity:
+                # Stored by a JupyterHub that kept the id alone: from here on it is this process and no other.
+                self._process_identity = localprocess.process_identity(self.pid) or ""
+        self._output_path = str(state.get("output") or "")
+
+    def get_state(self) -> dict[str, Any]:
+        """The process id and what belongs to it."""
+        state = super().get_state()
+        if self.pid:
+            state["pid"] = self.pid
+            if self._process_identity:
+                state["process"] = self._process_identity
+            if self._output_path:
+                state["output"] = self._output_path
+        return state
+
+    def clear_state(self) -> None:
+        """Forget the process; its output can be read until the next start."""
+        super().clear_state()
+        self._forget_process()
+
+    def _forget_process(self) -> None:
+        if self.pid and self._is_managed:
+            localprocess.RunFile.remove_all(self._runtime_directory(), self._record.id)
+        self.pid = 0
+        self.proc = None
+        self._process_identity = ""
+
+    # -- environment --
+
+    def user_env(self, env: dict[str, str]) -> dict[str, str]:
+        """Add what a log-in sets: USER, and HOME and SHELL of the account."""
+        account = pwd.getpwnam(self.user.name)
+        env["USER"] = self.user.name
+        if account.pw_dir:
+            env["HOME"] = account.pw_dir
+        if account.pw_shell:
+            env["SHELL"] = account.pw_shell
+        return env
+
+    def get_env(self) -> dict[str, str]:
+        """The base's environment, then that of the account."""
+        return self.user_env(super().get_env())
+
+    def make_preexec_fn(self, name: str) -> Callable[[], None] | None:
+        """What is called in the child, before it becomes the server: switch to the user `name`.
+
+        Raises KeyError or PermissionError, which say what to do, when that cannot work.
+        """
+        try:
+            account = pwd.getpwnam(name)
+        except KeyError:
+            raise KeyError(
+                f"{name} has no account on this machine: create one, or set LocalProcessSpawner.create_system_users"
+            ) from None
+        if os.geteuid() not in (0, account.pw_uid):
+            raise PermissionError(
+                f"The Hub does not run as root and cannot start processes of {name}; "
+                "for trying things out use SimpleLocalProcessSpawner"
+            )
+        return set_user_setuid(name)
+
+    async def _ensure_account(self) -> None:
+        try:
+            pwd.getpwnam(self.user.name)
+        except KeyError:
+            self.log.warning("Creating the system user %s", self.user.name)
+            await asyncio.get_running_loop().run_in_executor(
+                None, localprocess.add_system_user, self.user.name, list(self.add_user_cmd)
+            )
+
+    # -- start --
+
+    async def start(self) -> Any:
+        """Run the command as a process in a session of its own."""
+        if self.create_system_users:
+            await self._ensure_account()
+        if self.port == 0:
+            self.port = random_port()
+        env = self.get_env()
+        command = [*(self.cmd or []), *self.get_args()]
+        if self.shell_cmd:
+            command = [*self.shell_cmd, shlex.join(command)]
+        run_file = self._run_file()
+        if run_file is not None:
+            env["JUPYTERHUB_SERVER_ROW"] = str(run_file.row)
+            env["JUPYTERHUB_SERVER_FENCE"] = str(run_file.fence)
+        popen_options = {"preexec_fn": self.make_preexec_fn(self.user.name), **self.popen_kwargs}
+        # Without a Hub nobody would ever look at a file, or delete it.
+        output = self._output_file() if self._is_managed else None
+        self._output_path = "" if output is None else str(output.path)
+        self.log.info("Starting %s: %s", self._log_name, shlex.join(command))
+
+        def launch() -> subprocess.Popen[bytes]:
+            return localprocess.launch(
+                command, env=env, options=popen_options, run_file=run_file, output=output
+            )
+
+        # On a thread, because preparing the child may wait for a home directory that is far away.
+        launching = asyncio.get_running_loop().run_in_executor(None, launch)
+        self._launching = True
+        try:
+            self._adopt(await asyncio.shield(launching))
+        except asyncio.CancelledError:
+            await self._settle_cancelled(launching)
+            raise
+        finally:
+            self._launching = False
+        return (self.ip or "127.0.0.1", self.port)
+
+    def _adopt(self, process: subprocess.Popen[bytes]) -> None:
+        self.proc = process
+        self.pid = process.pid
+        self._process_identity = localprocess.process_identity(process.pid) or ""
+
+    async def _settle_cancelled(self, launching: asyncio.Future[subprocess.Popen[bytes]]) -> None:
+        """Cancelled while the child is being made: whoever stops us next must find it, or it must die at once."""
+        done, _ = await asyncio.wait([launching], timeout=5)
+        if done:
+            if launching.exception() is None:
+                self._adopt(launching.result())
             return
-        self.stop_polling()
-        self._poll_callback = PeriodicCallback(
-            self.poll_and_notify, 1000 * self.poll_interval, jitter=self.poll_jitter
-        )
-        self._poll_callback.start()
 
-    def stop_polling(self) -> None:
-        """Stop looking."""
-        if self._poll_callback is not None:
-            self._poll_callback.stop()
-            self._poll_callback = None
+        def kill(late: asyncio.Future[subprocess.Popen[bytes]]) -> None:
+            if late.exception() is None:
+                late.result().kill()
 
-    def add_poll_callback(self, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Call this once, when a poll finds that the server is gone."""
-        self._callbacks = [*self._callbacks, (callback, args, kwargs)]
+        launching.add_done_callback(kill)
 
-    async def poll_and_notify(self) -> int | None:
-        """Look once; when the server is gone, stop looking and call everybody who asked for it."""
-        status: int | None = await maybe_future(self.poll())
-        if status is None:
-            if self._record.address_changed and self._address_listener is not None:
-                await maybe_future(self._address_listener())
+    # -- files of the run --
+
+    def _runtime_directory(self) -> Path:
+        if self._directory is None:
+            self._directory = localprocess.private_directory(self.runtime_dir)
+        return self._directory
+
+    def _run_file(self) -> localprocess.RunFile | None:
+        """Where the child writes who it is; None where no Hub manages the server."""
+        if not self._is_managed:
             return None
-        self._exit_status = status
-        self.stop_polling()
-        callbacks, self._callbacks = self._callbacks, []
-        for callback, args, kwargs in callbacks:
-            try:
-                await maybe_future(callback(*args, **kwargs))
-            except Exception:
-                self.log.exception("A poll callback of %s failed", self._log_name)
+        return localprocess.RunFile(self._runtime_directory(), self._record.id, self._record.fence)
+
+    def _output_file(self) -> localprocess.OutputFile:
+        return localprocess.OutputFile(self._runtime_directory() / f"{self._record.id}.log")
+
+    def logs(self, lines: int = 100) -> list[str]:
+        """The last lines that the server has written, without ends of line; none if they go elsewhere."""
+        if not self._output_path:
+            return []
+        return localprocess.OutputFile(Path(self._output_path)).tail(lines)
+
+    def find_orphan(self) -> bool:
+        """Look for a process that a killed Hub had started for this server and not yet written down.
+
+        Whether there is one; `poll` and `stop` then mean it.
+        """
+        if self.pid and localprocess.is_running(self.pid, self._process_identity):
+            return True
+        if not self._is_managed:
+            return False
+        found = localprocess.RunFile.find_process(self._runtime_directory(), self._record.id)
+        if found is None:
+            return False
+        self.pid, self._process_identity = found
+        self.log.warning("Found process %i of %s, which was not yet written down", self.pid, self._log_name)
+        return True
+
+    # -- watching and stopping --
+
+    async def poll(self) -> int | None:
+        """None while the process lives; else its exit status, 0 if it is not our own child."""
+        if self.proc is not None:
+            status: int | None = self.proc.poll()
+        elif self._launching or localprocess.is_running(self.pid, self._process_identity):
+            status = None
+        else:
+            status = 0
+        if status is None:
+            if self._output_path:
+                localprocess.OutputFile(Path(self._output_path)).bound()
+            return None
+        if self.pid:
+            # A plugin may start its server anew from here; the token lasts as long as the run.
+            token = self.api_token
+            self.clear_state()
+            self.api_token = token
         return status
 
-    def _note_address(self, result: Any) -> None:
-        """`start` returned to whoever called it: note where the server is now (spawner system S9)."""
-        record = self._record
-        server = record.server
-        if server is None or result is None:
-            return
+    async def _signal(self, sig: int) -> bool:
+        """Send a signal to the server's process; whether it was there."""
+        if not localprocess.is_running(self.pid, self._process_identity):
+            return False
         try:
-            proto, ip, port = interpret_start_result(result, self)
-        except Exception:
-            # Whoever reads the result of this start says what is wrong with it.
-            return
-        before = (server.proto, server.ip, server.port)
-        server.proto, server.ip, server.port = proto, ip, port
-        if record.lifecycle is lifecycle.State.READY and before != (proto, ip, port):
-            record.address_changed = True
+            os.kill(self.pid, sig)
+        except ProcessLookupError:
+            return False
+        return True
 
+    async def stop(self, now: bool = False) -> None:
+        """End the process: SIGINT, SIGTERM, SIGKILL, each with its time; with `now` SIGKILL at once.
 
-class LocalProcessSpawner(LocalProcesses, Spawner):
-    """Runs each server as a process of this machine, under the account of its user.
+        Raises RuntimeError when it outlives all of them.
+        """
+        stages = [
+            (signal.SIGINT, self.interrupt_timeout),
+            (signal.SIGTERM, self.term_timeout),
+            (signal.SIGKILL, self.kill_timeout),
+        ]
+        for number, timeout in stages[2:] if now else stages:
+            if await maybe_future(self._exit_status_now()) is not None:
+                return
+            pid = self.pid
+            # A killed server cannot end its kernels any more.
+            end_the_rest = localprocess.kill_descendants(pid) if number == signal.SIGKILL else None
+            self.log.debug("Sending %s to %i, the server of %s", number.name, pid, self._log_name)
+            await maybe_future(self._signal(number))
+            gone = await self._wait_for_end(timeout)
+            if end_the_rest is not None:
+                end_the_rest()
+            if gone:
+                return
+        raise RuntimeError(f"Process {self.pid} of {self._log_name} is still there after SIGKILL")
 
-    The Hub needs the right to switch users (usually root). For one account for all see
-    `SimpleLocalProcessSpawner`.
-    """
+    async def _exit_status_now(self) -> int | None:
+        """Like `poll`, but never that of a subclass, which may have its own idea of health."""
+        return await LocalProcessSpawner.poll(self)
+
+    async def _wait_for_end(self, timeout: float) -> bool:
+        async def is_gone() -> bool:
+            return await self._exit_status_now() is not None
+
+        try:
+            await exponential_backoff(
+                is_gone,
+                "the process did not end",
+                start_wait=0.02,
+                scale_factor=1.5,
+                max_wait=max(self.death_interval, 0.02),
+                timeout=timeout,
+                timeout_tolerance=0,
+            )
+        except TimeoutError:
+            return False
+        return True
+
+    async def delete_forever(self) -> None:
+        """Delete the kept output."""
+        await super().delete_forever()
+        if self._is_managed:
+            self._output_file().remove()
+
+    async def move_certs(self, paths: dict[str, str]) -> dict[str, str]:
+        """Copy the files to where only the user can read them, in the user's home."""
+        preexec_fn, env = self.make_preexec_fn(self.user.name), self.user_env({})
+        return await asyncio.get_running_loop().run_in_executor(
+            None, certificates.hand_over, paths, preexec_fn, env
+        )
 
 
 class SimpleLocalProcessSpawner(LocalProcessSpawner):
-    """Runs all servers under the account of the Hub. For trying things out: people can reach each other's files."""
+    """Runs all servers under the Hub's own account; no account per user is needed.
 
-    create_system_users = Bool(False, help="Has no meaning here: no account is needed.")
-    home_dir_template = Unicode("/tmp/{username}", help="Home directory of each user; {username} is the name.").tag(
-        config=True
-    )
-    home_dir = Unicode(help="This user's home directory.")
+    For development and for deployments with a single user: users are not protected from each other.
+    """
+
+    create_system_users = False
+    home_dir_template = Unicode(
+        "/tmp/{username}", help="Home directory of each user; {username} stands for the name."
+    ).tag(config=True)
+    home_dir = Unicode(help="This user's home directory; follows from home_dir_template.")
 
     @default("home_dir")
     def _home_dir_default(self) -> str:
         return str(self.home_dir_template).format(username=self.user.name)
 
     def make_preexec_fn(self, name: str) -> Callable[[], None]:
+        """Make the home directory and go there."""
         home = self.home_dir
 
         def enter_home() -> None:
@@ -703,12 +713,12 @@ class SimpleLocalProcessSpawner(LocalProcessSpawner):
         return enter_home
 
     def user_env(self, env: dict[str, str]) -> dict[str, str]:
+        """Add USER, HOME and SHELL."""
         env["USER"] = self.user.name
         env["HOME"] = self.home_dir
         env["SHELL"] = "/bin/bash"
         return env
 
     async def move_certs(self, paths: dict[str, str]) -> dict[str, str]:
+        """Everything runs as one user, so the files stay where they are."""
         return paths
-
-

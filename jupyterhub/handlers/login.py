@@ -32,6 +32,9 @@ def abbreviate(name: str) -> str:
 class LogoutHandler(BaseHandler):
     """`/hub/logout`. A log-in handler of somebody else may redefine each of the three steps of `get`."""
 
+    # An address in a picture of another site must not log anybody out; a link may.
+    _xsrf_safe_methods = frozenset({"HEAD", "OPTIONS"})
+
     @property
     def shutdown_on_logout(self) -> bool:
         return self.context.shutdown_on_logout

@@ -139,6 +139,9 @@ class ServerPage(BaseHandler):
 class SpawnHandler(ServerPage):
     """`/hub/spawn…`: start a server, or ask with which options first (web §13.1, §13.2)."""
 
+    # A GET starts a server, so an address in a picture of another site must do nothing; a link may (CVE-2026-40864).
+    _xsrf_safe_methods = frozenset({"HEAD", "OPTIONS"})
+
     @web.authenticated
     async def get(self, user_name: str | None = None, server_name: str = "") -> None:
         await self._get(user_name, server_name, self.get_query_argument("display_name", ""))

@@ -185,7 +185,12 @@ class Access:
         return groups
 
     async def decide(
-        self, caller: Caller | None, any_of: Iterable[str], resource: Resource | None = None, *, post_filter: bool = False
+        self,
+        caller: Caller | None,
+        any_of: Iterable[str],
+        resource: Resource | None = None,
+        *,
+        post_filter: bool = False,
     ) -> Decision:
         """Whether an endpoint that accepts any one of these scopes is open to the caller (rbac §9.5)."""
         names = list(any_of)
@@ -193,7 +198,7 @@ class Access:
         groups_of = None
         if held is not None and resource is not None and resource.user and _asks_groups(held, names):
             groups = await self.groups_of(resource.user)
-            groups_of = lambda name: groups if name == resource.user else self.known_groups(name)  # noqa: E731
+            groups_of = lambda name: groups if name == resource.user else self.known_groups(name)
         return decide_access(held, names, resource, groups_of=groups_of, post_filter=post_filter)
 
     async def covers(

@@ -51,9 +51,7 @@ def prepare_internal_tls(app: Any) -> None:
     app.internal_ssl_key, app.internal_ssl_cert = hub["keyfile"], hub["certfile"]
     app.internal_ssl_ca = bundles["hub-ca"]
     names = [*LOCAL_NAMES, *app.trusted_alt_names]
-    app.internal_proxy_certs = {
-        name: _pair(store, name, f"{name}-ca", names) for name in ("proxy-api", "proxy-client")
-    }
+    app.internal_proxy_certs = {name: _pair(store, name, f"{name}-ca", names) for name in ("proxy-api", "proxy-client")}
 
 
 def hub_names(app: Any) -> list[str]:

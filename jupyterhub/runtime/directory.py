@@ -109,9 +109,7 @@ class Directory:
     async def _tell_authenticator(self, method: str, user: User) -> None:
         authenticator = self._context.authenticator
         call = getattr(authenticator, method)
-        await call_plugin(
-            self._context, f"{type(authenticator).__name__}.{method}", lambda: call(user), HOOK_TIMEOUT
-        )
+        await call_plugin(self._context, f"{type(authenticator).__name__}.{method}", lambda: call(user), HOOK_TIMEOUT)
 
     async def rename(self, user: User, new_name: str) -> None:
         """Give a user another name. Raises InvalidName, UserExists, or ServerBusy while a server is active."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from ..store import users as user_store
@@ -21,9 +22,7 @@ def add_user_matters(authenticator: Any) -> bool:
     """
     method = getattr(type(authenticator), "add_user", None)
     redefined = method is not None and method.__module__ not in _OWN_MODULES
-    return bool(
-        redefined or getattr(authenticator, "create_system_users", False) or authenticator.delete_invalid_users
-    )
+    return bool(redefined or getattr(authenticator, "create_system_users", False) or authenticator.delete_invalid_users)
 
 
 async def introduce_users(context: HubContext) -> None:
@@ -46,8 +45,10 @@ async def introduce_users(context: HubContext) -> None:
                 continue
             try:
                 await call_plugin(
-                    context, f"{type(authenticator).__name__}.add_user",
-                    lambda user=user: authenticator.add_user(user), HOOK_TIMEOUT,
+                    context,
+                    f"{type(authenticator).__name__}.add_user",
+                    functools.partial(authenticator.add_user, user),
+                    HOOK_TIMEOUT,
                 )
             except Exception as error:
                 context.log.warning("The authenticator does not accept the known user %s: %s", name, error)

@@ -211,13 +211,18 @@ async def resolve_token_scopes(launch: Launch) -> list[str]:
     held = await context.directory.raw_scopes(launch.user)
     groups = launch.user.group_names
     resolution = expand.server_token_scopes(
-        requested, held, launch.user.name, spawner.name,
+        requested,
+        held,
+        launch.user.name,
+        spawner.name,
         groups_of=lambda name: groups if name == launch.user.name else (),
     )
     if resolution.refused:
         context.log.warning(
             "The token of server %s goes without scopes that %s does not hold: %s",
-            launch.log_name, launch.user.name, ", ".join(sorted(resolution.refused)),
+            launch.log_name,
+            launch.user.name,
+            ", ".join(sorted(resolution.refused)),
         )
     return sorted(resolution.granted)
 
@@ -230,13 +235,13 @@ async def resolve_client_scopes(launch: Launch) -> list[str]:
         allowed = await launch.plugin(
             "oauth_client_allowed_scopes", lambda: spawner.oauth_client_allowed_scopes(spawner)
         )
-    allowed = list(allowed or [])
+    scopes: list[str] = list(allowed or [])
     roles: Any = getattr(spawner, "oauth_roles", None)
     if callable(roles):
         roles = await launch.plugin("oauth_roles", lambda: roles(spawner))
-    if roles and not allowed:
-        allowed = await launch.context.directory.roles_to_scopes(list(roles))
-    return allowed
+    if roles and not scopes:
+        scopes = await launch.context.directory.roles_to_scopes(list(roles))
+    return scopes
 
 
 async def _forget_secrets(launch: Launch) -> None:

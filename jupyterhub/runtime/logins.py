@@ -97,8 +97,10 @@ class Logins:
         if hook:
             existing = await self.get_auth_state(user)
             state = await call_plugin(
-                self._context, f"{type(authenticator).__name__}.reconcile_auth_state_hook",
-                lambda: hook(authenticator, authenticated, existing), HOOK_TIMEOUT,
+                self._context,
+                f"{type(authenticator).__name__}.reconcile_auth_state_hook",
+                lambda: hook(authenticator, authenticated, existing),
+                HOOK_TIMEOUT,
             )
         await self.save_auth_state(user, state)
 
@@ -124,8 +126,10 @@ class Logins:
             return user
         already.add(user.name)
         result = await call_plugin(
-            context, f"{type(authenticator).__name__}.refresh_user",
-            lambda: authenticator.refresh_user(user, handler), HOOK_TIMEOUT,
+            context,
+            f"{type(authenticator).__name__}.refresh_user",
+            lambda: authenticator.refresh_user(user, handler),
+            HOOK_TIMEOUT,
         )
         if not result:
             context.log.warning("The log-in of %s is stale and has to be renewed", user.name)
@@ -152,7 +156,8 @@ class Logins:
             state: dict[str, Any] | None = await crypto.decrypt(encrypted)
         except (ValueError, crypto.InvalidToken, crypto.EncryptionUnavailable) as error:
             self._context.log.warning(
-                "The authentication state of %s cannot be decrypted (%s); was a key removed?", user.name,
+                "The authentication state of %s cannot be decrypted (%s); was a key removed?",
+                user.name,
                 error or type(error).__name__,
             )
             return None
@@ -213,5 +218,3 @@ class Logins:
 def _digest(cookie_value: bytes | str) -> str:
     value = cookie_value.encode() if isinstance(cookie_value, str) else cookie_value
     return hashlib.sha256(value).hexdigest()
-
-

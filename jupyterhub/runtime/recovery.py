@@ -20,7 +20,7 @@ from .launch import call_plugin, server_ssl_context
 
 if TYPE_CHECKING:
     from .context import HubContext
-    from .servers import Handle
+    from .handles import Handle
 
 #: Servers looked at side by side.
 CONCURRENCY = 20
@@ -124,8 +124,10 @@ class Recovery:
                 if url and url.rstrip("/") != server.url.rstrip("/"):
                     await self._move_address(handle, url)
                 await wait_for_answer(
-                    url_path_join(server.url, "api"), timeout=float(spawner.http_timeout),
-                    ssl_context=server_ssl_context(context), gone=lambda: None,
+                    url_path_join(server.url, "api"),
+                    timeout=float(spawner.http_timeout),
+                    ssl_context=server_ssl_context(context),
+                    gone=lambda: None,
                 )
             except Exception as error:
                 manager.found_dead(handle, process_gone=False, why=f"it does not answer: {error}")
@@ -141,7 +143,11 @@ class Recovery:
         server.proto, server.ip = parsed.scheme, parsed.hostname or server.ip
         server.port = parsed.port or (443 if parsed.scheme == "https" else 80)
         await self._context.database.run(
-            runs.move, handle.record.id, handle.record.fence, state=handle.state.value, phases=None,
+            runs.move,
+            handle.record.id,
+            handle.record.fence,
+            state=handle.state.value,
+            phases=None,
             address=(server.proto, server.ip, server.port),
         )
         await self._context.routes.add_server(handle.user, handle.spawner)

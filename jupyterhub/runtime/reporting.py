@@ -23,9 +23,7 @@ class Reporting:
     def start_refused(self, log_name: str, reason: str, sentence: str) -> None:
         """A start was not admitted. `reason` is the metric's label (throttled, too-many-users, already-pending)."""
         self._context.log.warning("Start of %s refused (%s): %s", log_name, reason, sentence)
-        metrics.SERVER_SPAWN_DURATION_SECONDS.labels(
-            status=metrics.ServerSpawnStatus.failure, reason=reason
-        ).observe(0)
+        metrics.SERVER_SPAWN_DURATION_SECONDS.labels(status=metrics.ServerSpawnStatus.failure, reason=reason).observe(0)
 
     def start_requested(self, log_name: str, requested_by: str) -> None:
         """A start was admitted."""
@@ -36,9 +34,7 @@ class Reporting:
         """A server answers. `began` is the monotonic time of the request that started it."""
         took = time.monotonic() - began
         self._context.log.info("Server %s answers, %.3f s after the request", log_name, took)
-        metrics.SERVER_SPAWN_DURATION_SECONDS.labels(
-            status=metrics.ServerSpawnStatus.success, reason=""
-        ).observe(took)
+        metrics.SERVER_SPAWN_DURATION_SECONDS.labels(status=metrics.ServerSpawnStatus.success, reason="").observe(took)
 
     def ready(self, log_name: str, user_name: str, server_name: str) -> None:
         """A server is ready and routed."""
@@ -46,12 +42,21 @@ class Reporting:
         self._emit("start", user_name, server_name)
 
     def start_failed(
-        self, log_name: str, failure: Failure, *, status: str, reason: str, began: float,
-        error: BaseException | None, expected: bool,
+        self,
+        log_name: str,
+        failure: Failure,
+        *,
+        status: str,
+        reason: str,
+        began: float,
+        error: BaseException | None,
+        expected: bool,
     ) -> None:
         """A start failed. An expected failure (a refusal by policy, an HTTP error below 500) has no traceback."""
         log = self._context.log
-        text = f"Server {log_name} did not start: {failure.message} [{failure.cause}, phase {failure.phase or 'unknown'}]"
+        text = (
+            f"Server {log_name} did not start: {failure.message} [{failure.cause}, phase {failure.phase or 'unknown'}]"
+        )
         if expected or error is None:
             log.warning("%s", text)
         else:
@@ -63,7 +68,10 @@ class Reporting:
     def undo_failed(self, log_name: str, step: str, error: Exception) -> None:
         """Taking back one step failed; the others are still taken back."""
         self._context.log.error(
-            "While cleaning up server %s the step '%s' failed: %s", log_name, step, error,
+            "While cleaning up server %s the step '%s' failed: %s",
+            log_name,
+            step,
+            error,
             exc_info=(type(error), error, error.__traceback__),
         )
 

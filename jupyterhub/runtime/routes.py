@@ -45,9 +45,9 @@ class RouteKeeper:
             await asyncio.wait_for(self._context.proxy.delete_user(user, server_name), ROUTE_TIMEOUT)
             status = "success"
         finally:
-            metrics.PROXY_DELETE_DURATION_SECONDS.labels(
-                status=getattr(metrics.ProxyDeleteStatus, status)
-            ).observe(time.monotonic() - began)
+            metrics.PROXY_DELETE_DURATION_SECONDS.labels(status=getattr(metrics.ProxyDeleteStatus, status)).observe(
+                time.monotonic() - began
+            )
 
     async def check(self, routes: dict[str, Any] | None = None) -> None:
         """Compare wanted and present routes once and correct the difference; one check at a time.

@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tornado import web
@@ -33,110 +32,21 @@ from ..core.errors import (
 )
 from ..core.lifecycle import Event, Failure, State
 from ..store import runs
+from .following import TAIL_LINES, failed_event, follow_start
+from .handles import Handle, ServerStatus, Start, Stop, new_future
 from .launch import ALL_STEPS, PHASE_OF_STEP, STEPS, Launch, call_plugin, check_still_running
 from .steps import Step, finish_despite_cancellation, run_steps, undo_steps
 
 if TYPE_CHECKING:
     from ..spawner import Spawner
-    from ..spawning.record import SpawnerRecord
     from ..user import User
     from .access import Caller
     from .context import HubContext
 
 #: States in which a start is under way.
 STARTING = frozenset({State.STARTING, State.CONNECTING, State.ROUTING})
-#: Lines of a server's output that are kept with a failure.
-TAIL_LINES = 100
 #: Seconds between tries to write the end of a run while the database is away.
 END_RETRY_SECONDS = (0.2, 0.5, 1, 2, 5, 10, 30, 60)
-
-
-@dataclass
-class Start:
-    """A start under way. `done` ends with None, or with the exception that whoever waits should see."""
-
-    user: User
-    server_name: str
-    done: asyncio.Future[None]
-
-    async def wait(self, timeout: float) -> bool:
-        """Wait up to `timeout` seconds. Returns whether it is over; raises the failure when it failed."""
-        return await _wait(self.done, timeout)
-
-
-@dataclass
-class Stop:
-    """A stop under way, with the same shape as a start."""
-
-    user: User
-    server_name: str
-    done: asyncio.Future[None]
-
-    async def wait(self, timeout: float) -> bool:
-        """Wait up to `timeout` seconds. Returns whether it is over; raises the failure when it failed."""
-        return await _wait(self.done, timeout)
-
-
-async def _wait(future: asyncio.Future[None], timeout: float) -> bool:
-    if timeout > 0 or future.done():
-        await asyncio.wait([future], timeout=max(timeout, 0))
-    if not future.done():
-        return False
-    future.result()
-    return True
-
-
-def _new_future() -> asyncio.Future[None]:
-    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    # A failure nobody waited for is in the record, the log and the metrics already.
-    future.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return future
-
-
-@dataclass(frozen=True)
-class ServerStatus:
-    """What pages and the API say about one server."""
-
-    state: State
-    pending: str | None
-    ready: bool
-    active: bool
-    failure: Failure | None
-    phases: list[dict[str, Any]]
-
-    @property
-    def stopped(self) -> bool:
-        return not self.active
-
-
-@dataclass
-class Handle:
-    """What this process holds about one server: handles, never the only copy of a fact."""
-
-    user: User
-    name: str
-    record: SpawnerRecord
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    launch: Launch | None = None
-    task: asyncio.Task[None] | None = None
-    start: Start | None = None
-    stop: Stop | None = None
-    cancelled: bool = False
-    remove_when_stopped: bool = False
-    phases: list[dict[str, Any]] = field(default_factory=list)
-    output: list[str] = field(default_factory=list)
-
-    @property
-    def state(self) -> State:
-        return self.record.lifecycle
-
-    @property
-    def spawner(self) -> Spawner:
-        return self.user.spawners[self.name]
-
-    @property
-    def log_name(self) -> str:
-        return f"{self.user.name}:{self.name}" if self.name else self.user.name
 
 
 class ServerManager:
@@ -192,10 +102,10 @@ class ServerManager:
             return []
         handle = self._handles.get(record.id)
         if lifecycle.is_active(record.lifecycle):
-            return await self._read_output(user.spawners[server_name], lines)
+            return await self.read_output(user.spawners[server_name], lines)
         return (handle.output if handle else list(record.output_tail))[-lines:]
 
-    async def _read_output(self, spawner: Spawner, lines: int) -> list[str]:
+    async def read_output(self, spawner: Spawner, lines: int) -> list[str]:
         logs = getattr(spawner, "logs", None)
         if logs is None:
             return []
@@ -308,13 +218,20 @@ class ServerManager:
             raise
         handle.record.take(row)
         launch = Launch(
-            context, user, spawner, handle.record.id, row.run.fence, context.bulletin.open(handle.record.id),
-            options=options, handler=handler, requested_by=requested_by.name if requested_by else "",
+            context,
+            user,
+            spawner,
+            handle.record.id,
+            handle.record.fence,
+            context.bulletin.open(handle.record.id),
+            options=options,
+            handler=handler,
+            requested_by=requested_by.name if requested_by else "",
         )
         launch.move = lambda event, **changes: self._move(handle, event, **changes)
         handle.launch, handle.cancelled, handle.stop = launch, False, None
         handle.output, handle.phases = [], []
-        handle.start = Start(user, server_name, _new_future())
+        handle.start = Start(user, server_name, new_future())
         spawner._spawn_future = handle.start.done
         context.reporting.start_requested(handle.log_name, launch.requested_by)
         launch.board.post({"progress": 0, "message": "Server requested"})
@@ -342,9 +259,7 @@ class ServerManager:
         context.reporting.start_refused(handle.log_name, "too-many-users", decision.reason)
         raise TooManyServers(decision.reason, limit=context.active_server_limit)
 
-    async def _run_start(
-        self, handle: Handle, launch: Launch, steps: Sequence[Step[Launch]] = STEPS
-    ) -> None:
+    async def _run_start(self, handle: Handle, launch: Launch, steps: Sequence[Step[Launch]] = STEPS) -> None:
         assert handle.start is not None
         done = handle.start.done
         began_undo = False
@@ -374,7 +289,7 @@ class ServerManager:
         handle.record.failure = None
         self._failures = self._failures.after_success()
         self._context.reporting.ready(handle.log_name, launch.user.name, handle.name)
-        launch.spawner.add_poll_callback(self._found_gone, handle)
+        self._watch(handle, launch)
         if not done.done():
             done.set_result(None)
         await self._after_ready(launch)
@@ -396,24 +311,18 @@ class ServerManager:
 
     async def _abandon(self, handle: Handle, launch: Launch, error: BaseException) -> None:
         """A start failed or was cancelled: say why, take back what was done, and end the run."""
-        context = self._context
         cancelled = handle.cancelled or isinstance(error, asyncio.CancelledError)
         phase = launch.phase
         launch.end_phases()
         spawner = launch.spawner
-        handle.output = await self._read_output(spawner, TAIL_LINES)
+        handle.output = await self.read_output(spawner, TAIL_LINES)
         failure, outcome = self._explain(launch, error, phase, handle.output, cancelled)
         handle.record.failure = failure
         await self._move_or_lose(handle, Event.STOP if cancelled else Event.FAILED, failure=failure.to_dict())
         if not cancelled:
             await self._tell_error_hook(launch, error)
         # Whoever waits hears of it now; the clean-up may take minutes.
-        terminal: dict[str, Any] = {"progress": 100, "failed": True, "message": _failed_message(failure, cancelled)}
-        if failure.html_message:
-            terminal["html_message"] = failure.html_message
-        terminal["failure"] = failure.to_dict()
-        terminal["log"] = handle.output
-        launch.board.post(terminal)
+        launch.board.post(failed_event(failure, handle.output))
         launch.board.close()
         if not cancelled:
             self._count_failure(launch, failure, outcome, error)
@@ -429,9 +338,7 @@ class ServerManager:
         try:
             await launch.plugin("spawn_error_hook", lambda: launch.spawner.run_spawn_error_hook(error))
         except Exception as problem:
-            self._context.reporting.plugin_mistake(
-                type(launch.spawner).__name__, f"spawn_error_hook failed: {problem}"
-            )
+            self._context.reporting.plugin_mistake(type(launch.spawner).__name__, f"spawn_error_hook failed: {problem}")
 
     def _explain(
         self, launch: Launch, error: BaseException, phase: str, output: list[str], cancelled: bool
@@ -439,7 +346,7 @@ class ServerManager:
         """Return the classified failure and the exception for whoever waits on the start."""
         if cancelled:
             failure = Failure(cause="cancelled", message="The start was cancelled.", phase=phase, at=utcnow())
-            return failure, StartCancelled(launch.user.name, launch.spawner.name)
+            return failure, StartCancelled(failure)
         verdict = classify.classify(
             error_type=type(error).__name__,
             message=str(error),
@@ -454,9 +361,7 @@ class ServerManager:
         own_message = getattr(error, "jupyterhub_message", "") or ""
         html = getattr(error, "jupyterhub_html_message", "") or ""
         status = error.status_code if isinstance(error, web.HTTPError) else 500
-        text = own_message or (
-            error.log_message if isinstance(error, web.HTTPError) and error.log_message else ""
-        )
+        text = own_message or (error.log_message if isinstance(error, web.HTTPError) and error.log_message else "")
         failure = Failure(
             cause=verdict.cause,
             message=text or verdict.sentence,
@@ -485,7 +390,12 @@ class ServerManager:
         else:
             status, label = "error", ""
         self._context.reporting.start_failed(
-            launch.log_name, failure, status=status, reason=label, began=launch.began, error=error,
+            launch.log_name,
+            failure,
+            status=status,
+            reason=label,
+            began=launch.began,
+            error=error,
             expected=is_policy or is_refusal,
         )
         if is_policy or is_refusal:
@@ -530,11 +440,11 @@ class ServerManager:
             raise ServerNotRunning(user.name, server_name)
         if state in (State.UNDOING, State.STOPPING):
             if handle.stop is None:
-                handle.stop = Stop(user, server_name, _new_future())
+                handle.stop = Stop(user, server_name, new_future())
             return handle.stop
         if state in (State.RENAMING, State.CHECKING):
-            raise ServerBusy(user.name, server_name, pending=lifecycle.pending(state))
-        handle.stop = Stop(user, server_name, _new_future())
+            raise ServerBusy(user.name, server_name, pending=lifecycle.pending(state) or "check")
+        handle.stop = Stop(user, server_name, new_future())
         if state in STARTING:
             context.reporting.stopping(handle.log_name, "while it was starting")
             handle.cancelled = True
@@ -547,7 +457,7 @@ class ServerManager:
     def _begin_stop(self, handle: Handle, event: Event, *, requested: bool, why: str) -> None:
         """Claim a ready server for stopping, in memory and at once; the task writes it down first thing."""
         if handle.stop is None or handle.stop.done.done():
-            handle.stop = Stop(handle.user, handle.name, _new_future())
+            handle.stop = Stop(handle.user, handle.name, new_future())
         before = handle.state
         self._set_state(handle, lifecycle.move(before, event))
         handle.task = self._context.background.start(
@@ -568,24 +478,34 @@ class ServerManager:
                 return
             failure = None
             if not requested and launch.process_gone:
-                handle.output = await self._read_output(launch.spawner, TAIL_LINES)
+                handle.output = await self.read_output(launch.spawner, TAIL_LINES)
             await self._take_back(handle, launch, failure=failure, requested=requested, began=began)
 
     async def _take_back(
-        self, handle: Handle, launch: Launch, *, failure: Failure | None, requested: bool = False,
+        self,
+        handle: Handle,
+        launch: Launch,
+        *,
+        failure: Failure | None,
+        requested: bool = False,
         began: float | None = None,
     ) -> None:
         """Undo the begun steps, end the run in the database, tell whoever waits."""
         context = self._context
         await undo_steps(
-            STEPS, launch, begun=launch.begun,
+            STEPS,
+            launch,
+            begun=launch.begun,
             report=lambda step, error: context.reporting.undo_failed(launch.log_name, step, error),
         )
         problem = launch.stop_problem
         if problem:
             failure = Failure(
-                cause="not-stopped", message=f"The server may still be running: {problem}", phase="stopping",
-                at=utcnow(), next_step="Start it again: the old one is looked for first.",
+                cause="not-stopped",
+                message=f"The server may still be running: {problem}",
+                phase="stopping",
+                at=utcnow(),
+                next_step="Start it again: the old one is looked for first.",
             )
         handle.phases = [phase.to_dict() for phase in launch.phases]
         try:
@@ -598,8 +518,12 @@ class ServerManager:
         handle.launch = None
         self._set_state(handle, State.STOPPED)
         context.reporting.stopped(
-            launch.log_name, launch.user.name, handle.name,
-            took=time.monotonic() - (began or launch.began), requested=requested, problem=problem,
+            launch.log_name,
+            launch.user.name,
+            handle.name,
+            took=time.monotonic() - (began or launch.began),
+            requested=requested,
+            problem=problem,
         )
         launch.user.drop_spawner(handle.name, keep=bool(failure))
         if failure is None:
@@ -658,6 +582,11 @@ class ServerManager:
 
     # Watching
 
+    def _watch(self, handle: Handle, launch: Launch) -> None:
+        """React to what the spawner's own polling finds: the server is gone, or was started anew by its plugin."""
+        launch.spawner.add_poll_callback(self._found_gone, handle)
+        handle.record.on_polled = lambda: self.note_new_address(handle)
+
     def _found_gone(self, handle: Handle) -> None:
         """Called by the spawner's own polling once its `poll` no longer says "running"."""
         if handle.state is not State.READY or handle.launch is None:
@@ -699,120 +628,27 @@ class ServerManager:
         record.address_changed = False
         server = record.server
         await self._context.database.run(
-            runs.move, record.id, launch.fence, state=State.READY.value, phases=None,
-            address=(server.proto, server.ip, server.port), spawner_state=launch.spawner.get_state(),
+            runs.move,
+            record.id,
+            launch.fence,
+            state=State.READY.value,
+            phases=None,
+            address=(server.proto, server.ip, server.port),
+            spawner_state=launch.spawner.get_state(),
         )
         await self._context.routes.add_server(handle.user, launch.spawner)
         self._context.log.info("Server %s was restarted by its spawner, now at %s", handle.log_name, server.url)
 
     # Following
 
-    async def progress(self, user: User, server_name: str = "") -> AsyncIterator[dict[str, Any]]:
+    async def progress(self, user: User, server_name: str = "") -> AsyncGenerator[dict[str, Any], None]:
         """Yield the events of a start: what is known so far, then new ones, then exactly one terminal event.
 
         Members: progress, message, html_message (rest-api §4.7), and ours: phase, phases, log, failure.
         Raises ServerNotFound or ServerNotRunning when there is nothing to follow.
         """
-        handle = self._handle(user, server_name)
-        if handle.state is State.READY:
-            yield await self.ready_event(handle)
-            return
-        if handle.state not in STARTING:
-            failure = handle.record.failure
-            if failure is None:
-                raise ServerNotRunning(user.name, server_name)
-            event: dict[str, Any] = {
-                "progress": 100, "failed": True, "message": _failed_message(failure, failure.cause == "cancelled"),
-                "failure": failure.to_dict(),
-            }
-            if failure.html_message:
-                event["html_message"] = failure.html_message
+        async for event in follow_start(self._context, self._handle(user, server_name), self.read_output):
             yield event
-            return
-        board = self._context.bulletin.board(handle.record.id)
-        if board is None:
-            raise ServerNotRunning(user.name, server_name)
-        failed = False
-        async for event in self._merge(handle, board):
-            failed = failed or bool(event.get("failed"))
-            yield event
-        if failed:
-            return
-        if handle.start is not None:
-            await asyncio.wait([handle.start.done])
-        if handle.state is State.READY:
-            yield await self.ready_event(handle)
-        else:
-            yield {"progress": 100, "failed": True, "message": "The server did not start"}
-
-    async def _merge(self, handle: Handle, board: Any) -> AsyncIterator[dict[str, Any]]:
-        """Mix the manager's own events with those of the spawner's progress(), until the start is over."""
-        queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-
-        async def from_board() -> None:
-            try:
-                async for event in board.listen():
-                    queue.put_nowait(event)
-            finally:
-                queue.put_nowait(None)
-
-        async def from_plugin() -> None:
-            spawner = handle.user.spawners[handle.name]
-            try:
-                async for event in spawner._generate_progress():
-                    event = dict(event)
-                    event.pop("ready", None)
-                    event.pop("failed", None)
-                    queue.put_nowait(event)
-            except Exception as error:
-                self._context.reporting.plugin_mistake(type(spawner).__name__, f"progress() failed: {error}")
-
-        async def from_output() -> None:
-            spawner, seen = handle.user.spawners[handle.name], 0
-            while True:
-                lines = await self._read_output(spawner, TAIL_LINES)
-                if len(lines) > seen:
-                    queue.put_nowait({"log": lines[seen:]})
-                    seen = len(lines)
-                await asyncio.sleep(1)
-
-        background = self._context.background
-        name = handle.log_name
-        tasks = [
-            background.start(from_board(), name=f"events of {name}"),
-            background.start(from_plugin(), name=f"progress of {name}"),
-            background.start(from_output(), name=f"output of {name}"),
-        ]
-        try:
-            while True:
-                event = await queue.get()
-                if event is None:
-                    return
-                yield event
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def ready_event(self, handle: Handle) -> dict[str, Any]:
-        """Return the terminal event of a ready server, as the spawner's hook may change it."""
-        url = handle.user.server_url(handle.name)
-        event: dict[str, Any] = {
-            "progress": 100, "ready": True, "message": f"Server ready at {url}",
-            "html_message": f'Server ready at <a href="{url}">{url}</a>', "url": url,
-        }
-        spawner = handle.spawner
-        hook = getattr(spawner, "progress_ready_hook", None)
-        if hook is None:
-            return event
-        try:
-            changed = await call_plugin(
-                self._context, f"{type(spawner).__name__}.progress_ready_hook", lambda: hook(spawner, event), 30
-            )
-        except Exception as error:
-            self._context.reporting.plugin_mistake(type(spawner).__name__, f"progress_ready_hook failed: {error}")
-            return event
-        return dict(changed) if isinstance(changed, dict) else event
 
     # Renaming and removing
 
@@ -823,14 +659,16 @@ class ServerManager:
         """
         handle = self._handle(user, server_name)
         if handle.state is not State.STOPPED:
-            raise ServerBusy(user.name, server_name, pending=lifecycle.pending(handle.state))
+            raise ServerBusy(user.name, server_name, pending=lifecycle.pending(handle.state) or "check")
         self._set_state(handle, lifecycle.move(handle.state, Event.RENAME))
         try:
             async with handle.lock:
                 spawner = user.spawners[server_name]
                 await call_plugin(
-                    self._context, f"{type(spawner).__name__}.rename",
-                    lambda: spawner.rename(server_name, new_name), 60,
+                    self._context,
+                    f"{type(spawner).__name__}.rename",
+                    lambda: spawner.rename(server_name, new_name),
+                    60,
                 )
                 await self._context.database.run(runs.rename, handle.record.id, new_name)
                 user.note_renamed(server_name, new_name)
@@ -845,7 +683,7 @@ class ServerManager:
         """
         handle = self._handle(user, server_name)
         if handle.state is not State.STOPPED:
-            raise ServerBusy(user.name, server_name, pending=lifecycle.pending(handle.state))
+            raise ServerBusy(user.name, server_name, pending=lifecycle.pending(handle.state) or "check")
         async with handle.lock:
             await self.clean_up_forever(user, server_name)
             await self._context.database.run(runs.remove, handle.record.id)
@@ -857,9 +695,7 @@ class ServerManager:
         """Let the spawner delete what it keeps for a server; its failure is logged and stops nothing."""
         spawner = user.spawners[server_name]
         try:
-            await call_plugin(
-                self._context, f"{type(spawner).__name__}.delete_forever", spawner.delete_forever, 120
-            )
+            await call_plugin(self._context, f"{type(spawner).__name__}.delete_forever", spawner.delete_forever, 120)
         except Exception as error:
             self._context.reporting.plugin_mistake(type(spawner).__name__, f"delete_forever failed: {error}")
         user.drop_spawner(server_name)
@@ -874,7 +710,11 @@ class ServerManager:
         """Return the run of a server that an earlier Hub process started: everything begun, nothing remembered."""
         if handle.launch is None:
             launch = Launch(
-                self._context, handle.user, handle.spawner, handle.record.id, handle.record.fence,
+                self._context,
+                handle.user,
+                handle.spawner,
+                handle.record.id,
+                handle.record.fence,
                 self._context.bulletin.board(handle.record.id) or self._context.bulletin.open(handle.record.id),
                 begun=list(ALL_STEPS),
             )
@@ -887,7 +727,7 @@ class ServerManager:
         launch = self.recovered_launch(handle)
         names = [step.name for step in STEPS]
         launch.begun = names[: names.index(first_step)]
-        handle.start = Start(handle.user, handle.name, _new_future())
+        handle.start = Start(handle.user, handle.name, new_future())
         launch.spawner._spawn_future = handle.start.done
         steps = STEPS[names.index(first_step) :]
         handle.task = self._context.background.start(
@@ -926,7 +766,7 @@ class ServerManager:
         if handle.state is State.CHECKING:
             await self._move(handle, Event.ALIVE)
         launch.spawner.start_polling()
-        launch.spawner.add_poll_callback(self._found_gone, handle)
+        self._watch(handle, launch)
         self._context.reporting.adopted(handle.log_name, handle.record.server.url if handle.record.server else "")
 
     def found_dead(self, handle: Handle, *, process_gone: bool, why: str) -> None:
@@ -953,14 +793,11 @@ class ServerManager:
                 handle.launch.spawner.stop_polling()
 
 
-def _failed_message(failure: Failure, cancelled: bool) -> str:
-    if cancelled:
-        return "Spawn cancelled"
-    return f"Spawn failed: {failure.detail or failure.message}"
-
-
 def _lost(error: Exception) -> Failure:
     return Failure(
-        cause="lease-lost", message="Another Hub has taken over this server.", phase="", at=utcnow(),
+        cause="lease-lost",
+        message="Another Hub has taken over this server.",
+        phase="",
+        at=utcnow(),
         detail=str(error),
     )

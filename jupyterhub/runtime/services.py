@@ -90,5 +90,10 @@ class ServiceKeeper:
             reachable = await asyncio.get_running_loop().run_in_executor(None, can_connect, server.ip, server.port)
             if reachable != self._reachable.get(service.name, True):
                 log = self._context.log.info if reachable else self._context.log.warning
-                log("Service %s at %s %s", service.name, server.url, "answers again" if reachable else "cannot be reached")
+                log(
+                    "Service %s at %s %s",
+                    service.name,
+                    server.url,
+                    "answers again" if reachable else "cannot be reached",
+                )
             self._reachable[service.name] = reachable

@@ -97,8 +97,8 @@ class Service(LoggingConfigurable):
     user = Unicode(help="Account of this machine under which the command runs; needs privileges.").tag(input=True)
     oauth_client_id = Unicode(help="OAuth client id; begins with 'service-'.").tag(input=True)
     oauth_redirect_uri = Unicode(help="Where the Hub sends people back to after they logged in.").tag(input=True)
-    oauth_client_allowed_scopes = List(help="Scopes that the service may ask people for.").tag(input=True)
-    oauth_roles = List(help="Old: roles whose scopes the service may ask people for.").tag(input=True)
+    oauth_client_allowed_scopes: Any = List(help="Scopes that the service may ask people for.").tag(input=True)
+    oauth_roles: Any = List(help="Old: roles whose scopes the service may ask people for.").tag(input=True)
 
     app = AnyTrait()
     db = AnyTrait()

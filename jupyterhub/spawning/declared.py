@@ -19,11 +19,17 @@ from typing import Any, ClassVar, Union, get_args, get_origin
 
 from traitlets import Any as AnyTrait
 from traitlets import Bool, Container, Dict, Float, Instance, Integer, TraitError, TraitType, Unicode, default
-from traitlets.config import LoggingConfigurable
+from traitlets.traitlets import MetaHasTraits
 
 __all__ = ["DeclaredTrait", "SpawnerMeta", "annotated_traits", "overriding_defaults"]
 
 _setup = threading.local()
+
+
+def _asked_by_traitlets() -> bool:
+    # Assignments go through `getattr(type(object), name)` inside traitlets, which must find the trait there.
+    caller = sys._getframe(2).f_globals.get("__name__", "")
+    return caller == "traitlets" or caller.startswith("traitlets.")
 
 
 class DeclaredTrait:
@@ -37,14 +43,13 @@ class DeclaredTrait:
     allow_none = True
 
     def __get__(self, obj: Any, cls: Any = None) -> Any:
-        if obj is None and not getattr(_setup, "depth", 0):
+        if obj is None and not getattr(_setup, "depth", 0) and not _asked_by_traitlets():
             return self.default_value
         return super().__get__(obj, cls)  # type: ignore[misc]
 
     def validate(self, obj: Any, value: Any) -> Any:
-        if not getattr(obj, "_loading_config", False):
-            return value
-        return super().validate(obj, value)  # type: ignore[misc]
+        check = getattr(super(), "validate", None)
+        return value if check is None or not getattr(obj, "_loading_config", False) else check(obj, value)
 
 
 class _DeclaredUnicode(DeclaredTrait, Unicode):  # type: ignore[type-arg]
@@ -212,7 +217,7 @@ def _copier(value: Any) -> Callable[[Any], Any]:
     return make_default
 
 
-class SpawnerMeta(type(LoggingConfigurable)):  # type: ignore[misc]
+class SpawnerMeta(MetaHasTraits):
     """The metaclass of `Spawner`: converts the plain attributes of its subclasses, and of nothing else."""
 
     def __new__(

@@ -1,426 +1,385 @@
-"""Servers as processes of this machine: start, find again, signal, read their output (config §9.9)."""
+"""Processes of this machine: switching user, finding a process again after a crash, bounded output.
+
+A process id alone proves nothing, because the system gives it to another process later. Here it is always paired
+with the moment at which that process began.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import os
-import pwd
-import shlex
-import signal
-import stat
+import re
 import subprocess
+import sys
 import tempfile
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import psutil
-from traitlets import Bool, Dict, HasTraits, Instance, Integer, List, Unicode
 
-from ..aio import exponential_backoff, maybe_future
-from ..net import random_port
-from ..traitlets import Command
-from .declaring import notes_address
+__all__ = [
+    "OutputFile",
+    "RunFile",
+    "add_system_user",
+    "is_running",
+    "kill_descendants",
+    "launch",
+    "private_directory",
+    "process_identity",
+    "set_user_setuid",
+]
 
-#: Bytes of output that are kept of each server, and the size at which older output is cut off.
-OUTPUT_KEPT = 64 * 1024
-OUTPUT_LIMIT = 1024 * 1024
-#: Fencing numbers are milliseconds; a process whose number is this close below belongs to the same start.
-FENCE_SPAN = 1000
+MAX_OUTPUT = 2 * 1024**2
+"""Bytes of a server's output beyond which the older part is dropped."""
+KEPT_OUTPUT = 256 * 1024
+"""Bytes that stay when the older part is dropped."""
+
+
+# -- which process is it -------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
+    except OSError:
+        return ""
+
+
+def process_identity(pid: int) -> str | None:
+    """A text that no other process has, not even a later one with the same id; None if there is no such process.
+
+    On Linux it is made of the boot and of the clock tick at which the process began: exact, and not moved by
+    changes of the clock. Elsewhere the time at which it began must do.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            # The name of the program stands in brackets and may contain anything.
+            fields = stat.read().rpartition(b")")[2].split()
+        return f"{_boot_id()}-{fields[19].decode()}"
+    except FileNotFoundError:
+        if os.path.exists("/proc/self/stat"):
+            return None
+    except (OSError, IndexError):
+        return None
+    try:
+        return f"{psutil.Process(pid).create_time():.2f}"
+    except psutil.Error:
+        return None
+
+
+def is_running(pid: int, identity: str = "") -> bool:
+    """Whether the process is alive, is the one meant (if `identity` is known) and not a leftover entry."""
+    if pid <= 0:
+        return False
+    found = process_identity(pid)
+    if found is None or (identity and found != identity):
+        return False
+    try:
+        status: str = psutil.Process(pid).status()
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True
+    return status != psutil.STATUS_ZOMBIE
+
+
+def kill_descendants(pid: int) -> Callable[[], None]:
+    """Note the process's descendants now; the function given back kills those that are left later.
+
+    A killed server cannot end its kernels by itself any more.
+    """
+    try:
+        children = psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        children = []
+
+    def kill() -> None:
+        for child in children:
+            # psutil compares the start time, so a reused id is left alone.
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+
+    return kill
+
+
+# -- files of a run ------------------------------------------------------------------------------------------
+
+
+def private_directory(wanted: str) -> Path:
+    """The directory for run and output files, only for us: the wanted one, else one below the temporary files.
+
+    Raises OSError when neither can be had safely.
+    """
+    # Two Hubs of one account must not meet there: their servers have the same row numbers.
+    place = hashlib.sha256(os.fsencode(Path(wanted).absolute())).hexdigest()[:8]
+    fallback = Path(tempfile.gettempdir()) / f"jupyterhub-run-{os.geteuid()}-{place}"
+    problem: OSError | None = None
+    for directory in (Path(wanted).absolute(), fallback):
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            status = directory.lstat()
+            if status.st_uid != os.geteuid() or not directory.is_dir() or directory.is_symlink():
+                raise PermissionError(f"{directory} belongs to somebody else")
+            if status.st_mode & 0o077:
+                directory.chmod(0o700)
+            if os.access(directory, os.W_OK):
+                return directory
+        except OSError as error:
+            problem = error
+    raise problem or PermissionError(f"{wanted} is not writable")
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """A small file, written by the child before it becomes the server, from which a killed Hub's heir finds it.
+
+    `row` and `fence` are the server's row and the number of its run (JUPYTERHUB_SERVER_ROW and _FENCE).
+    """
+
+    directory: Path
+    row: int
+    fence: int
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self.directory / f"{self.row}-{self.fence}.json"
+
+    def write(self) -> None:
+        """Write this process's id and identity. Called in the child: no locks, no logging."""
+        text = json.dumps({"pid": os.getpid(), "process": process_identity(os.getpid())})
+        handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        try:
+            os.write(handle, text.encode())
+        finally:
+            os.close(handle)
+
+    def remove(self) -> None:
+        """Forget it."""
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+
+    @classmethod
+    def remove_all(cls, directory: Path, row: int) -> None:
+        """Forget all runs of a server."""
+        for path in directory.glob(f"{int(row)}-*.json"):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+    @classmethod
+    def find_process(cls, directory: Path, row: int) -> tuple[int, str] | None:
+        """Process id and identity of a living process that was started for this row; stale files are removed."""
+        found = None
+        for path in sorted(directory.glob(f"{int(row)}-*.json"), key=_fence_of, reverse=True):
+            try:
+                content = json.loads(path.read_text())
+                pid, identity = int(content["pid"]), str(content["process"] or "")
+            except (OSError, ValueError, TypeError, KeyError):
+                pid, identity = 0, ""
+            if identity and is_running(pid, identity):
+                found = found or (pid, identity)
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        return found
+
+
+def _fence_of(path: Path) -> int:
+    text = path.stem.rpartition("-")[2]
+    return int(text) if text.isdigit() else 0
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """Where a server's output goes. The server writes to it without anybody reading: a dead Hub does not block it."""
+
+    path: Path
+
+    def open(self) -> int:
+        """A file descriptor for the server to append to; what an earlier run wrote is dropped."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC | os.O_NOFOLLOW
+        return os.open(self.path, flags, 0o600)
+
+    def tail(self, lines: int = 100) -> list[str]:
+        """The last lines, without ends of line."""
+        try:
+            with open(self.path, "rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - KEPT_OUTPUT))
+                text = file.read()
+        except OSError:
+            return []
+        found = text.decode("utf8", "replace").splitlines()
+        if size > KEPT_OUTPUT:
+            # The first line is most probably the end of one.
+            found = found[1:]
+        return found[-lines:] if lines > 0 else []
+
+    def bound(self, limit: int = MAX_OUTPUT, kept: int = KEPT_OUTPUT) -> None:
+        """Drop the older part when the file has grown beyond `limit` bytes.
+
+        The server appends, so it goes on at the new end; a line that it writes in between may be lost.
+        """
+        try:
+            if self.path.stat().st_size <= limit:
+                return
+            with open(self.path, "r+b") as file:
+                file.seek(-kept, os.SEEK_END)
+                file.readline()
+                rest = file.read()
+                file.truncate(0)
+            with open(self.path, "ab") as file:
+                file.write(rest)
+        except OSError:
+            # Keeping output small must never cost anybody their server.
+            pass
+
+    def remove(self) -> None:
+        """Delete it."""
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+
+
+# -- another user --------------------------------------------------------------------------------------------
 
 
 def set_user_setuid(username: str, chdir: bool = True) -> Callable[[], None]:
-    """Return what a child process calls to become this user: group, groups, user, and with `chdir` the home.
+    """The function that makes a child process run as `username` (config §9.9), for `preexec_fn`.
 
-    Everything is looked up here, before the fork. Raises KeyError when there is no such account.
+    Everything is looked up now; the child only switches: group, further groups, user, then (with `chdir`) to the
+    home directory or the nearest parent that it may enter, else to a temporary directory. Raises KeyError when
+    there is no such user.
     """
-    account = pwd.getpwnam(username)
-    uid, gid, home = account.pw_uid, account.pw_gid, account.pw_dir
-    groups = os.getgrouplist(username, gid)
+    import pwd
 
-    def become_user() -> None:
+    user = pwd.getpwnam(username)
+    uid, gid, home = user.pw_uid, user.pw_gid, user.pw_dir
+    groups = os.getgrouplist(username, gid)
+    temporary = tempfile.gettempdir()
+
+    def preexec() -> None:
+        switching = os.getuid() != uid
         os.setgid(gid)
         try:
             os.setgroups(groups)
         except OSError:
-            # Without the right to add groups the process must at least not keep those of the Hub.
-            if os.geteuid() == 0:
+            with contextlib.suppress(OSError):
                 os.setgroups([])
+            extra = set(os.getgroups()) - {gid, *groups}
+            if extra and switching:
+                # Another's rights must not be handed on.
+                raise
         os.setuid(uid)
         if chdir:
-            _enter_first(home)
+            _enter(home, temporary)
 
-    return become_user
+    return preexec
 
 
-def _enter_first(home: str) -> None:
-    """Enter the home, or the nearest directory above that can be entered."""
-    directory = home
-    while True:
+def _enter(home: str, temporary: str) -> None:
+    path = home
+    while path and path != os.path.dirname(path):
         try:
-            os.chdir(directory)
-            return
+            os.chdir(path)
         except OSError:
-            parent = os.path.dirname(directory)
-            if parent == directory:
-                os.chdir(tempfile.gettempdir())
-                return
-            directory = parent
-
-
-def output_directory() -> Path:
-    """Return the Hub's private directory for the output of servers, made if it is not there (0700)."""
-    path = Path(tempfile.gettempdir()) / f"jupyterhub-{os.geteuid()}"
-    try:
-        path.mkdir(mode=0o700)
-    except FileExistsError:
-        found = path.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-            # Somebody else was faster; what servers print is not for them.
-            path = Path(tempfile.mkdtemp(prefix=f"jupyterhub-{os.geteuid()}-"))
-    return path
-
-
-class LocalProcesses(HasTraits):
-    """The local-process part of `LocalProcessSpawner`."""
-
-    interrupt_timeout = Integer(30, help="Seconds to wait after SIGINT before SIGTERM.").tag(config=True)
-    term_timeout = Integer(30, help="Seconds to wait after SIGTERM before SIGKILL.").tag(config=True)
-    kill_timeout = Integer(5, help="Seconds to wait after SIGKILL before giving up.").tag(config=True)
-    popen_kwargs: Any = Dict(help="Further arguments for subprocess.Popen.").tag(config=True)
-    shell_cmd: Any = Command(
-        minlen=0,
-        help="Shell that runs the command, e.g. ['bash', '-l', '-c']; the command is its last argument.",
-    ).tag(config=True)
-    create_system_users = Bool(False, help="Make the account of a user who has none on this machine.").tag(
-        config=True
-    )
-    env_keep: Any = List(
-        [
-            "CONDA_DEFAULT_ENV",
-            "CONDA_ROOT",
-            "JUPYTERHUB_SINGLEUSER_APP",
-            "LANG",
-            "LC_ALL",
-            "LD_LIBRARY_PATH",
-            "PATH",
-            "PYTHONPATH",
-            "VIRTUAL_ENV",
-        ],
-        help="Variables of the Hub's own environment that servers get too.",
-    ).tag(config=True)
-
-    proc: Any = Instance(subprocess.Popen, allow_none=True)
-    pid = Integer(0)
-    _pid_born = 0.0
-    _output_path = Unicode()
-
-    # State
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Take pid, its time of birth and the path of the output."""
-        super().load_state(state)  # type: ignore[misc]
-        self.pid = int(state.get("pid") or 0)
-        self._pid_born = float(state.get("pid_born") or 0.0)
-        self._output_path = str(state.get("output") or "")
-
-    def get_state(self) -> dict[str, Any]:
-        """Return what finds the process again; its time of birth tells it from a later one with the same pid."""
-        state: dict[str, Any] = super().get_state()  # type: ignore[misc]
-        if self.pid:
-            state["pid"] = self.pid
-            if self._pid_born:
-                state["pid_born"] = self._pid_born
-            if self._output_path:
-                state["output"] = self._output_path
-        return state
-
-    def clear_state(self) -> None:
-        """The process is no more."""
-        super().clear_state()  # type: ignore[misc]
-        self.pid, self._pid_born, self.proc = 0, 0.0, None
-        self._remove_output()
-
-    # Environment
-
-    def user_env(self, env: dict[str, str]) -> dict[str, str]:
-        """Add what a log-in would set: USER, HOME, SHELL."""
-        env["USER"] = self.user.name  # type: ignore[attr-defined]
-        account = pwd.getpwnam(self.user.name)  # type: ignore[attr-defined]
-        if account.pw_dir:
-            env["HOME"] = account.pw_dir
-        if account.pw_shell:
-            env["SHELL"] = account.pw_shell
-        return env
-
-    def get_env(self) -> dict[str, str]:
-        env: dict[str, str] = super().get_env()  # type: ignore[misc]
-        return self.user_env(env)
-
-    def make_preexec_fn(self, name: str) -> Callable[[], None]:
-        """Return what is called in the child before it runs the command: become the user."""
-        self._check_account(name)
-        return set_user_setuid(name)
-
-    def _check_account(self, name: str) -> None:
-        try:
-            account = pwd.getpwnam(name)
-        except KeyError:
-            if not self.create_system_users:
-                raise KeyError(
-                    f"{name} has no account on this machine; make one, or set LocalProcessSpawner.create_system_users"
-                ) from None
-            self._create_account(name)
-            account = pwd.getpwnam(name)
-        if os.geteuid() not in (0, account.pw_uid):
-            raise PermissionError(
-                f"The Hub runs as {pwd.getpwuid(os.geteuid()).pw_name} and may not start processes of {name}; "
-                "run it as root, or use SimpleLocalProcessSpawner to try things out"
-            )
-
-    def _create_account(self, name: str) -> None:
-        done = subprocess.run(
-            ["useradd", "--create-home", "--shell", "/bin/bash", name],
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
-        if done.returncode:
-            raise RuntimeError(f"The account {name} could not be made: {done.stderr.strip()}")
-
-    # Start
-
-    @notes_address
-    async def start(self) -> tuple[str, int]:
-        """Run the command as a process of its own session and return where it listens."""
-        if self.port == 0:  # type: ignore[has-type]
-            self.port = random_port()
-        if self.create_system_users:
-            self._check_account(self.user.name)  # type: ignore[attr-defined]
-        environment = self.get_env()
-        command = [*self.cmd, *self.get_args()]  # type: ignore[attr-defined]
-        if self.shell_cmd:
-            command = [*self.shell_cmd, " ".join(shlex.quote(word) for word in command)]
-        self.log.info("Starting %s", " ".join(shlex.quote(word) for word in command))  # type: ignore[attr-defined]
-        options: dict[str, Any] = {
-            "preexec_fn": self.make_preexec_fn(self.user.name),  # type: ignore[attr-defined]
-            "start_new_session": True,
-            **self.popen_kwargs,
-        }
-        output = self._open_output() if "stdout" not in options and "stderr" not in options else None
-        if output is not None:
-            options["stdout"] = options["stderr"] = output
-        options.setdefault("stdin", subprocess.DEVNULL)
-        options["env"] = environment
-        try:
-            self.proc = subprocess.Popen(command, **options)
-        finally:
-            if output is not None:
-                os.close(output)
-        self.pid = self.proc.pid
-        self._pid_born = _born(self.pid)
-        return (self.ip or "127.0.0.1", self.port)  # type: ignore[attr-defined]
-
-    # Output
-
-    def _open_output(self) -> int | None:
-        """Open the file that takes the server's output. Appending, so that it can be cut while it is written to.
-
-        A file and not a pipe: the server must not stop when the Hub is killed.
-        """
-        record = self._record  # type: ignore[attr-defined]
-        try:
-            path = output_directory() / f"{record.id}-{record.fence or os.getpid()}.log"
-            descriptor = os.open(
-                path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW, 0o600
-            )
-        except OSError as error:
-            self.log.warning("The server's output is not kept: %s", error)  # type: ignore[attr-defined]
-            return None
-        self._output_path = str(path)
-        return descriptor
-
-    def logs(self, lines: int = 100) -> list[str]:
-        """Return the last lines that the server has printed."""
-        if not self._output_path:
-            return []
-        try:
-            with open(self._output_path, "rb") as file:
-                file.seek(0, os.SEEK_END)
-                file.seek(max(0, file.tell() - OUTPUT_KEPT))
-                return file.read().decode("utf-8", "replace").splitlines()[-lines:]
-        except OSError:
-            return []
-
-    def _bound_output(self) -> None:
-        """Cut older output once there is much."""
-        if not self._output_path:
-            return
-        try:
-            if os.path.getsize(self._output_path) <= OUTPUT_LIMIT:
-                return
-            with open(self._output_path, "r+b") as file:
-                file.seek(-OUTPUT_KEPT, os.SEEK_END)
-                kept = file.read()
-                file.truncate(0)
-                file.seek(0)
-                file.write(kept)
-        except OSError as error:
-            self.log.debug("The output of %s cannot be cut: %s", self._log_name, error)  # type: ignore[attr-defined]
-
-    def _remove_output(self) -> None:
-        if self._output_path:
-            try:
-                os.unlink(self._output_path)
-            except OSError:
-                # Gone already, or the directory was cleaned up by somebody else.
-                pass
-            self._output_path = ""
-
-    # Watch
-
-    def _alive(self) -> bool:
-        """Whether the process with our pid is the one we started, and lives."""
-        if not self.pid:
-            return False
-        try:
-            process = psutil.Process(self.pid)
-            if process.status() == psutil.STATUS_ZOMBIE:
-                return False
-            return not self._pid_born or abs(process.create_time() - self._pid_born) < 1.0
-        except psutil.NoSuchProcess:
-            return False
-        except psutil.AccessDenied:
-            return True
-
-    async def poll(self) -> int | None:
-        """Return None while the process lives, else its exit status (0 if it is not our child)."""
-        if self.proc is not None:
-            status: int | None = self.proc.poll()
+            path = os.path.dirname(path)
         else:
-            status = None if self._alive() else 0
-        if status is None:
-            self._bound_output()
-            return None
-        # A plugin may start its server anew from here; the token has to last as long as the run.
-        token, path = self.api_token, self._output_path  # type: ignore[has-type]
-        self._output_path = ""
-        self.clear_state()
-        self.api_token, self._output_path = token, path
-        return status
+            return
+    os.chdir(temporary)
 
-    # Stop
 
-    async def _signal(self, number: int) -> bool:
-        """Send a signal. Returns whether the process was there to receive it."""
-        if not self._alive():
-            return False
+def default_add_user_command() -> list[str]:
+    """What makes a system user with a home directory and no password here; the name is added to it."""
+    import shutil
+
+    if sys.platform == "linux" and shutil.which("useradd"):
+        return ["useradd", "--create-home", "--shell", "/bin/bash"]
+    return ["adduser", "-q", "--gecos", "", "--disabled-password"]
+
+
+def add_system_user(username: str, command: Sequence[str]) -> None:
+    """Create the system user; blocks. The word USERNAME in `command` is replaced, and the name added at the end.
+
+    Raises ValueError for a name that would be taken for an option, RuntimeError with what the command said.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*\$?", username):
+        raise ValueError(f"{username!r} cannot be the name of a system user")
+    words = [word.replace("USERNAME", username) for word in command] + [username]
+    done = subprocess.run(
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=60,
+        check=False,
+    )
+    if done.returncode:
+        said = done.stdout.decode("utf8", "replace").strip()
+        raise RuntimeError(f"The system user {username} could not be created: {said or done.returncode}")
+
+
+def launch(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    options: Mapping[str, Any],
+    run_file: RunFile | None,
+    output: OutputFile | None,
+) -> subprocess.Popen[bytes]:
+    """Start a process; blocks until it has become the command. `options` are those of subprocess.Popen.
+
+    Its output goes to `output` unless the options say otherwise. Raises OSError when it cannot be run, and
+    RuntimeError with the reason when the child fails before that (switching user, for instance).
+    """
+    arguments: dict[str, Any] = {"start_new_session": True, **options}
+    inner: Callable[[], None] | None = arguments.get("preexec_fn")
+    complaint_reader, complaint_writer = os.pipe()
+
+    def preexec() -> None:
         try:
-            if number == signal.SIGKILL:
-                # Whatever the server has started dies with it; it leads a session of its own.
-                try:
-                    if os.getpgid(self.pid) == self.pid:
-                        os.killpg(self.pid, number)
-                        return True
-                except (PermissionError, ProcessLookupError):
-                    pass
-            os.kill(self.pid, number)
-        except ProcessLookupError:
-            return False
-        return True
+            if run_file is not None:
+                run_file.write()
+            if inner is not None:
+                inner()
+        except BaseException as error:
+            # subprocess itself says only that something was raised.
+            os.write(complaint_writer, f"{type(error).__name__}: {error}"[:2000].encode())
+            raise
 
-    async def stop(self, now: bool = False) -> None:
-        """SIGINT, then SIGTERM, then SIGKILL, each with its time to act; `now` is SIGKILL at once."""
-        rounds = [
-            (signal.SIGINT, self.interrupt_timeout),
-            (signal.SIGTERM, self.term_timeout),
-            (signal.SIGKILL, self.kill_timeout),
-        ]
-        for number, timeout in rounds[2:] if now else rounds:
-            if await maybe_future(self.poll()) is not None:
-                return
-            await self._signal(number)
-            if await self._wait_until_dead(timeout):
-                return
-        if await maybe_future(self.poll()) is None:
-            raise RuntimeError(f"process {self.pid} is still there after SIGKILL")
-
-    async def _wait_until_dead(self, timeout: float) -> bool:
-        def is_dead() -> bool:
-            return self.proc.poll() is not None if self.proc is not None else not self._alive()
-
-        try:
-            return bool(
-                await exponential_backoff(
-                    is_dead,
-                    "still there",
-                    start_wait=0.02,
-                    scale_factor=1.5,
-                    max_wait=0.5,
-                    timeout=timeout or 0.01,
-                    timeout_tolerance=0,
-                )
-            )
-        except TimeoutError:
-            return False
-
-    # After a crash
-
-    def find_orphan(self) -> bool:
-        """Look for a process that a killed Hub had started for this server and not yet written down.
-
-        It carries the server's row and fencing number in its environment. Returns whether one was found; `poll` and
-        `stop` then work on it.
-        """
-        if self._alive():
-            return True
-        record = self._record  # type: ignore[attr-defined]
-        hub = self.hub  # type: ignore[attr-defined]
-        for process in psutil.process_iter():
-            try:
-                if os.getsid(process.pid) != process.pid:
-                    continue
-                environment = process.environ()
-            except (psutil.Error, OSError):
-                continue
-            if environment.get("JUPYTERHUB_SERVER_ROW") != str(record.id):
-                continue
-            if hub is not None and environment.get("JUPYTERHUB_API_URL") != hub.api_url:
-                continue
-            fence = environment.get("JUPYTERHUB_SERVER_FENCE", "")
-            if fence.isdigit() and record.fence - FENCE_SPAN < int(fence) <= record.fence:
-                self.pid, self._pid_born = process.pid, process.create_time()
-                self.log.warning(  # type: ignore[attr-defined]
-                    "Found process %i of %s, which nobody had written down",
-                    self.pid,
-                    self._log_name,  # type: ignore[attr-defined]
-                )
-                return True
-        return False
-
-    # Certificates
-
-    async def move_certs(self, paths: dict[str, str]) -> dict[str, str]:
-        """Put the certificates into the user's home, readable for the user alone."""
-        import shutil
-
-        key, cert, ca = paths["keyfile"], paths["certfile"], paths["cafile"]
-        account = pwd.getpwnam(self.user.name)  # type: ignore[attr-defined]
-        directory = os.path.join(account.pw_dir, ".jupyterhub", "jupyterhub-certs")
-        os.makedirs(directory, 0o700, exist_ok=True)
-        moved = {}
-        for name, source in (("keyfile", key), ("certfile", cert), ("cafile", ca)):
-            target = os.path.join(directory, os.path.basename(source))
-            shutil.copy(source, target)
-            shutil.chown(target, user=account.pw_uid, group=account.pw_gid)
-            os.chmod(target, 0o600)
-            moved[name] = target
-        for path in (directory, os.path.dirname(directory)):
-            shutil.chown(path, user=account.pw_uid, group=account.pw_gid)
-        return moved
-
-
-def _born(pid: int) -> float:
+    arguments["preexec_fn"] = preexec
+    descriptor = None
     try:
-        return float(psutil.Process(pid).create_time())
-    except psutil.Error:
-        return 0.0
+        if output is not None and "stdout" not in arguments and "stderr" not in arguments:
+            descriptor = output.open()
+            arguments.update(stdout=descriptor, stderr=subprocess.STDOUT)
+        arguments.setdefault("stdin", subprocess.DEVNULL)
+        arguments["env"] = dict(env)
+        if sys.version_info >= (3, 12):
+            # A fork of a process with threads is what the contract (`preexec_fn`) asks for.
+            warnings.filterwarnings("ignore", r"This process .* is multi-threaded", DeprecationWarning)
+        try:
+            return subprocess.Popen(list(command), **arguments)
+        except subprocess.SubprocessError:
+            os.close(complaint_writer)
+            complaint_writer = -1
+            said = os.read(complaint_reader, 2000).decode("utf8", "replace")
+            raise RuntimeError(
+                f"The server's process could not be prepared: {said or 'no reason given'}"
+            ) from None
+        except OSError:
+            if run_file is not None:
+                run_file.remove()
+            raise
+    finally:
+        os.close(complaint_reader)
+        if complaint_writer >= 0:
+            os.close(complaint_writer)
+        if descriptor is not None:
+            os.close(descriptor)

@@ -10,7 +10,7 @@ from tornado import web
 from traitlets import TraitError
 
 from ..aio import maybe_future
-from ..core.errors import HubError
+from ..core.errors import HubError, InvalidRequest
 from ..core.overrides import check_group_overrides, group_overrides_for, merged, plan_user_options
 from . import profiles
 from .hooks import accepts_positional, call_hook
@@ -39,8 +39,7 @@ class SpawnException(web.HTTPError):
         message_html: str = "",
         status_code: int = 400,
     ) -> None:
-        # Tornado formats the log message with its arguments; a text of somebody's may contain percent signs.
-        super().__init__(status_code, (log_message or message).replace("%", "%%"), reason=reason)
+        super().__init__(status_code, log_message or message, reason=reason)
         self.jupyterhub_message = message
         if message_html:
             self.jupyterhub_html_message = message_html
@@ -106,13 +105,21 @@ async def apply_user_options(spawner: Spawner, options: Mapping[str, Any]) -> No
             await maybe_future(call_hook(spawner, "apply_user_options", dict(options)))
         else:
             _assign(spawner, options, setting)
+    except InvalidRequest as error:
+        raise _refusal(str(error)) from error
     except (web.HTTPError, HubError):
         raise
     except Exception as error:
         spawner.log.exception("%s: the chosen options cannot be applied", spawner._log_name)
-        refusal = web.HTTPError(400, f"{type(error).__name__}: {error}".replace("%", "%%"))
-        refusal.jupyterhub_message = f"The chosen options cannot be applied: {error or type(error).__name__}"
-        raise refusal from error
+        raise _refusal(
+            f"The chosen options cannot be applied: {str(error) or type(error).__name__}"
+        ) from error
+
+
+def _refusal(message: str) -> web.HTTPError:
+    refusal = web.HTTPError(400, message)
+    refusal.jupyterhub_message = message  # type: ignore[attr-defined]
+    return refusal
 
 
 def _base(spawner: Spawner) -> Any:

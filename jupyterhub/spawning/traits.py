@@ -341,7 +341,7 @@ class TLSTraits(HasTraits):
     ).tag(config=True)
 
     internal_ssl = Bool(False)
-    internal_trust_bundles = Dict()
+    internal_trust_bundles = Dict(allow_none=True)
     internal_certs_location = Unicode("")
     trusted_alt_names = List(Unicode())
     cert_paths = Dict()

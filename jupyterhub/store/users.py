@@ -304,7 +304,7 @@ def scope_condition(filters: FilterSet) -> Any:
     """Return the SQL condition for the users that a scope reaches."""
     if isinstance(filters, AllType):
         return None
-    conditions = []
+    conditions: list[Any] = []
     users = set(filters.get("user", ()))
     # A filter on a server shows its owner, with that server only.
     users |= {server.partition("/")[0] for server in filters.get("server", ())}

@@ -32,6 +32,8 @@ class HubRequestHandler(RequestHandler):
 
     _accept_cookie_auth = True
     _accept_token_auth = False
+    #: Methods that change nothing and need no XSRF token. The API leaves out GET, as do pages that act on it (web §8).
+    _xsrf_safe_methods: Collection[str] = frozenset({"GET", "HEAD", "OPTIONS"})
 
     #: What plugins see as the current user: a user wrapper, a service or None; unset until `prepare`.
     _jupyterhub_user: Any
@@ -149,7 +151,8 @@ class HubRequestHandler(RequestHandler):
     async def prepare(self) -> None:
         """Identify the caller, then check the XSRF token. Raises 403 for a bad token."""
         await self._identify()
-        self.check_xsrf_cookie()
+        if self.request.method not in self._xsrf_safe_methods:
+            self.check_xsrf_cookie()
 
     async def _identify(self) -> None:
         found = None

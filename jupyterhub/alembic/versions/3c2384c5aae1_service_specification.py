@@ -9,16 +9,16 @@ revision = "3c2384c5aae1"
 down_revision = "0eee8c825d24"
 
 COLUMNS = {
+    "from_config": sa.Boolean,
     "url": sa.Unicode(2047),
     "oauth_client_allowed_scopes": sa.Text,
     "info": sa.Text,
     "display": sa.Boolean,
     "oauth_no_confirm": sa.Boolean,
     "command": sa.Text,
-    "cwd": sa.Unicode(4095),
+    "cwd": sa.Unicode(2047),
     "environment": sa.Text,
     "user": sa.Unicode(255),
-    "from_config": sa.Boolean,
 }
 
 

@@ -1,0 +1,143 @@
+"""Follow a start: the manager's own events, the spawner's progress and the server's output as one stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import ServerNotRunning
+from ..core.lifecycle import Failure, State, pending
+from .bulletin import Board
+from .handles import Handle
+from .launch import call_plugin
+
+if TYPE_CHECKING:
+    from ..spawner import Spawner
+    from .context import HubContext
+
+#: Lines of a server's output that are shown while it starts and kept when it fails.
+TAIL_LINES = 100
+#: Seconds between two looks at the output of a server that starts.
+OUTPUT_INTERVAL = 1.0
+
+ReadOutput = Callable[["Spawner", int], Awaitable[list[str]]]
+
+
+async def follow_start(
+    context: HubContext, handle: Handle, read_output: ReadOutput
+) -> AsyncGenerator[dict[str, Any], None]:
+    """Yield events until one that is terminal. Raises ServerNotRunning when there is nothing to follow."""
+    if _is_ready(handle):
+        yield await ready_event(context, handle)
+        return
+    if pending(handle.state) != "spawn":
+        failure = handle.record.failure
+        if failure is None:
+            raise ServerNotRunning(handle.user.name, handle.name)
+        yield failed_event(failure, handle.output)
+        return
+    board = context.bulletin.board(handle.record.id)
+    if board is None:
+        raise ServerNotRunning(handle.user.name, handle.name)
+    async for event in _merge(context, handle, board, read_output):
+        yield event
+        if event.get("failed"):
+            return
+    if handle.start is not None:
+        await asyncio.wait([handle.start.done])
+    if _is_ready(handle):
+        yield await ready_event(context, handle)
+    else:
+        yield {"progress": 100, "failed": True, "message": "The server did not start"}
+
+
+def _is_ready(handle: Handle) -> bool:
+    return handle.state is State.READY
+
+
+def failed_event(failure: Failure, output: list[str]) -> dict[str, Any]:
+    """Return the terminal event of a start that failed or was cancelled."""
+    event: dict[str, Any] = {
+        "progress": 100,
+        "failed": True,
+        "message": "Spawn cancelled"
+        if failure.cause == "cancelled"
+        else f"Spawn failed: {failure.detail or failure.message}",
+        "failure": failure.to_dict(),
+        "log": list(output),
+    }
+    if failure.html_message:
+        event["html_message"] = failure.html_message
+    return event
+
+
+async def ready_event(context: HubContext, handle: Handle) -> dict[str, Any]:
+    """Return the terminal event of a ready server, as the spawner's hook may change it."""
+    url = handle.user.server_url(handle.name)
+    shown = escape(url)
+    event: dict[str, Any] = {
+        "progress": 100,
+        "ready": True,
+        "message": f"Server ready at {url}",
+        "html_message": f'Server ready at <a href="{shown}">{shown}</a>',
+        "url": url,
+    }
+    spawner = handle.spawner
+    hook = getattr(spawner, "progress_ready_hook", None)
+    if not hook:
+        return event
+    plugin = type(spawner).__name__
+    try:
+        changed = await call_plugin(context, f"{plugin}.progress_ready_hook", lambda: hook(spawner, dict(event)), 30)
+    except Exception as error:
+        context.reporting.plugin_mistake(plugin, f"progress_ready_hook failed: {error}")
+        return event
+    return dict(changed) if isinstance(changed, dict) else event
+
+
+async def _merge(
+    context: HubContext, handle: Handle, board: Board, read_output: ReadOutput
+) -> AsyncGenerator[dict[str, Any], None]:
+    """Mix the board's events with those of the spawner's progress() and its output, until the board is closed."""
+    queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+    spawner = handle.spawner
+
+    async def from_board() -> None:
+        try:
+            async for event in board.listen():
+                queue.put_nowait(event)
+        finally:
+            queue.put_nowait(None)
+
+    async def from_plugin() -> None:
+        try:
+            async for event in spawner._generate_progress():
+                # Only the Hub says when a server is ready or has failed.
+                queue.put_nowait({name: value for name, value in event.items() if name not in ("ready", "failed")})
+        except Exception as error:
+            context.reporting.plugin_mistake(type(spawner).__name__, f"progress() failed: {error}")
+
+    async def from_output() -> None:
+        seen = 0
+        while True:
+            lines = await read_output(spawner, TAIL_LINES)
+            if len(lines) > seen:
+                queue.put_nowait({"log": lines[seen:]})
+                seen = len(lines)
+            await asyncio.sleep(OUTPUT_INTERVAL)
+
+    name = handle.log_name
+    tasks = [
+        context.background.start(from_board(), name=f"events of {name}"),
+        context.background.start(from_plugin(), name=f"progress of {name}"),
+        context.background.start(from_output(), name=f"output of {name}"),
+    ]
+    try:
+        while (event := await queue.get()) is not None:
+            yield event
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,131 @@
+"""Looking whether a server still runs, and telling those who want to know (plugins §3.8)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+from tornado.ioloop import PeriodicCallback
+from traitlets import Any as AnyTrait
+from traitlets import List
+
+from ..aio import exponential_backoff, maybe_future
+from ..net import wait_for_answer
+from .state import ServerView
+from .traits import PollTraits
+
+__all__ = ["Polling"]
+
+_polling: ContextVar[tuple[int, ...]] = ContextVar("polling", default=())
+"""Ids of the spawners whose shared poll the present code is part of."""
+
+
+class Polling(PollTraits, ServerView):
+    """The part of `Spawner` that polls."""
+
+    _poll_callback = AnyTrait()
+    _callbacks: Any = List()
+
+    internal_ssl: Any
+    poll: Callable[[], Any]
+    _exit_status: int | None = None
+    _restarted = False
+    _poll_in_flight: asyncio.Future[int | None] | None = None
+
+    def start_polling(self) -> None:
+        """Poll every `poll_interval` seconds from now on."""
+        self.stop_polling()
+        if self.poll_interval <= 0:
+            self.log.debug("%s is not polled", self._log_name)
+            return
+        self._poll_callback = PeriodicCallback(
+            self._poll_periodically, 1000 * self.poll_interval, jitter=self.poll_jitter
+        )
+        self._poll_callback.start()
+
+    def stop_polling(self) -> None:
+        """Poll no more."""
+        if self._poll_callback is not None:
+            self._poll_callback.stop()
+            self._poll_callback = None
+
+    def add_poll_callback(self, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Call `callback` once, when a poll finds the server gone; it may be async."""
+        self._callbacks.append((callback, args, kwargs))
+
+    async def _poll_periodically(self) -> None:
+        try:
+            await maybe_future(self.poll_and_notify())
+        except Exception:
+            # Not knowing is no reason to take a server away; the next look may know more.
+            self.log.exception("%s.poll of %s failed", type(self).__name__, self._log_name)
+        if self._record.on_polled is not None:
+            try:
+                await maybe_future(self._record.on_polled())
+            except Exception:
+                self.log.exception("What a poll of %s found could not be taken in", self._log_name)
+
+    async def poll_once(self) -> int | None:
+        """The result of `poll`, shared by all who ask while one is under way.
+
+        A poll that stops and starts the server by itself must not be met half-way by another, nor may a server
+        that it has just started be judged before it answers.
+        """
+        if id(self) in _polling.get():
+            return await self.poll()
+        if self._poll_in_flight is None:
+            self._poll_in_flight = asyncio.ensure_future(self._shared_poll())
+            self._poll_in_flight.add_done_callback(self._poll_done)
+        return await asyncio.shield(self._poll_in_flight)
+
+    def _poll_done(self, future: asyncio.Future[int | None]) -> None:
+        self._poll_in_flight = None
+        if not future.cancelled():
+            # Whoever asked hears of it; if nobody waits any more, there is nobody to tell.
+            future.exception()
+
+    async def _shared_poll(self) -> int | None:
+        _polling.set((*_polling.get(), id(self)))
+        status: int | None = await maybe_future(self.poll())
+        if status is None and self._restarted:
+            self._restarted = False
+            if self.url and not self.internal_ssl:
+                with contextlib.suppress(OSError, TimeoutError, ValueError):
+                    await wait_for_answer(f"{self.url}/api", timeout=self.http_timeout)
+        return status
+
+    async def poll_and_notify(self) -> int | None:
+        """Poll once; when the server is gone, stop polling and call everybody who asked for it."""
+        status = await self.poll_once()
+        if status is None:
+            return None
+        self._exit_status = status
+        self.stop_polling()
+        callbacks, self._callbacks = self._callbacks, []
+        for callback, args, kwargs in callbacks:
+            try:
+                await maybe_future(callback(*args, **kwargs))
+            except Exception:
+                self.log.exception("A callback after the end of %s failed", self._log_name)
+        return status
+
+    async def wait_for_death(self, timeout: float = 10) -> bool:
+        """Poll until the server is gone, at most `timeout` seconds; whether it is."""
+
+        async def is_gone() -> bool:
+            return await maybe_future(self.poll()) is not None
+
+        try:
+            await exponential_backoff(
+                is_gone,
+                "the server did not end",
+                start_wait=self.death_interval,
+                timeout=timeout,
+                timeout_tolerance=0,
+            )
+        except TimeoutError:
+            return False
+        return True
