@@ -267,7 +267,10 @@ class Spawner(
     @property
     def _group_names(self) -> list[str]:
         names = getattr(self.user, "group_names", None)
-        return [group.name for group in self.user.groups] if names is None else list(names)
+        if names is None:
+            # A user made by hand in a plugin's test may have a name and nothing else.
+            names = [group.name for group in getattr(self.user, "groups", None) or ()]
+        return list(names)
 
     async def get_profiles(self) -> list[dict[str, Any]]:
         """The profiles that this user may choose. Raises InvalidDefinition for a malformed setting."""
