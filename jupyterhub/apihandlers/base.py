@@ -22,6 +22,8 @@ class APIHandler(BaseHandler):
     """Base of API handlers, also of those that plugins bring (plugins §7)."""
 
     _accept_token_auth = True
+    # Answers hold what only the person may read, so reading is checked as well (rest-api §1.6).
+    _xsrf_safe_methods = frozenset({"HEAD", "OPTIONS"})
 
     @property
     def content_security_policy(self) -> str:
@@ -32,6 +34,12 @@ class APIHandler(BaseHandler):
 
     async def prepare(self) -> None:
         await super().prepare()
+
+    def check_xsrf_cookie(self) -> None:
+        """Leave out strangers, who are refused for having no credentials, unless a page of some origin asks."""
+        if getattr(self, "_jupyterhub_user", None) is None and "Origin" not in self.request.headers:
+            return
+        super().check_xsrf_cookie()
 
     def _identify_allowed_by_cookie(self) -> bool:
         """A form of another site can post with the browser's cookies; it cannot post JSON (rest-api §1.4)."""

@@ -1,6 +1,6 @@
 // Home: stop and delete servers in place, add new ones, keep the picture current.
 
-import { confirmIn, hubRequest, refreshPart, say, serverPath, showError, withButton } from "hub/api";
+import { confirmIn, hubRequest, refreshPart, say, serverPath, withButton } from "hub/api";
 import { displayName, slug } from "./slug.js";
 
 const user = window.jhdata.user;
@@ -8,9 +8,10 @@ const WAITING = '[data-state="starting"], [data-state="stopping"], [data-state="
 
 async function refresh() {
   try {
-    await refreshPart("servers");
+    return await refreshPart("servers");
   } catch (problem) {
     // The hub is away for a moment; the next look may find it again.
+    return false;
   }
 }
 
@@ -18,7 +19,10 @@ async function stopServer(button) {
   const name = button.dataset.serverName;
   const done = await withButton(button, () => hubRequest("DELETE", serverPath(user, name)));
   if (done) {
-    await refresh();
+    if (!(await refresh())) {
+      location.reload();
+      return;
+    }
     say(document.querySelector(WAITING) ? "The server is stopping." : "The server has stopped.");
   }
 }

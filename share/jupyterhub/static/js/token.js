@@ -1,6 +1,6 @@
 // The token page: request, copy, revoke.
 
-import { confirmIn, hubRequest, refreshPart, say, showError, withButton } from "hub/api";
+import { confirmIn, hubRequest, refreshPart, say, withButton } from "hub/api";
 
 const user = window.jhdata.user;
 const form = document.getElementById("request-token-form");
