@@ -69,12 +69,13 @@ def test_each_server_is_owned_by_its_own_user_and_closed_to_others(hub: HubProce
     for name, password in people.items():
         person = visitors[name] = Person(hub, name)
         assert person.log_in(password).status_code == 200
-        assert hub.start_server(name).status_code in (201, 202)
+        assert hub.start_server(name).status in (201, 202)
     for name in people:
         hub.wait_ready(name)
         process = server_process(hub, name)
         assert process.username() == name
         assert process.uids().real == process.uids().effective == process.uids().saved
+        assert visitors[name].get(f"/user/{name}/lab").status_code == 200
         answer = visitors[name].get(f"/user/{name}/api/status")
         assert answer.status_code == 200, answer.text
     ada, grace = "hubtestada", "hubtestgrace"
@@ -91,5 +92,5 @@ def test_each_server_is_owned_by_its_own_user_and_closed_to_others(hub: HubProce
     command_line = as_user(grace, "cat", f"/proc/{pid}/cmdline").stdout
     assert token and token not in command_line
     for name in people:
-        assert hub.stop_server(name).status_code in (204, 202)
+        assert hub.stop_server(name).status in (204, 202)
         hub.wait_stopped(name)
