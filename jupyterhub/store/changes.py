@@ -40,15 +40,10 @@ def take_changes(session: Session, *, by_plugin: bool = False) -> frozenset[Chan
     return frozenset(Change(model, row_id, deleted, by_plugin) for (model, row_id), deleted in found.items())
 
 
-def has_changes(session: Session) -> bool:
-    """Whether anything has been changed and not been taken yet."""
-    return bool(session.info.get(_KEY))
+def watch(target: Session | type[Session], *, statements: bool = False) -> None:
+    """Note what a session, or every session of a class, flushes; with `statements` also what bulk statements do."""
 
-
-def watch(session: Session, *, statements: bool = False) -> None:
-    """Note what the session flushes, and with `statements` also the tables that bulk statements write to."""
-
-    @event.listens_for(session, "after_flush")
+    @event.listens_for(target, "after_flush")
     def note_flushed(session: Session, context: Any) -> None:
         for rows, deleted in ((session.new, False), (session.dirty, False), (session.deleted, True)):
             for row in rows:
@@ -60,7 +55,7 @@ def watch(session: Session, *, statements: bool = False) -> None:
     if not statements:
         return
 
-    @event.listens_for(session, "do_orm_execute")
+    @event.listens_for(target, "do_orm_execute")
     def note_statement(state: ORMExecuteState) -> None:
         if state.is_select:
             return

@@ -29,6 +29,7 @@ from .. import dbutil, orm
 from ..core.errors import StoreUnavailable
 from ..orm import engine as engines
 from .changes import Change, note_change, take_changes, watch
+from .leases import ADVISORY_CLASS
 from .sqlite import FileLock, HubAlreadyRunning, only_read, write_ahead
 
 __all__ = ["Change", "Database", "HubAlreadyRunning", "StatementRecorder", "note_change"]
@@ -46,8 +47,6 @@ DEADLINE = 60.0
 BUSY_SECONDS = 20.0
 #: Seconds a plugin may hold an uncommitted write before it is named in the log.
 LONG_WRITE_SECONDS = 1.0
-#: The first half of the advisory locks of hub processes on PostgreSQL; the second is the process's row id.
-ADVISORY_CLASS = 0x48554237
 READERS = 2
 THREADS = 6
 
@@ -63,6 +62,13 @@ _WITH_ROW: Mapping[type[Any], tuple[ORMOption, ...]] = {
         joinedload(orm.Spawner.user).selectinload(orm.User._orm_spawners),
     ),
 }
+
+
+class StoreSession(Session):
+    """A session of ours: lives for one transaction, on one thread."""
+
+
+watch(StoreSession)
 
 
 class StatementRecorder:
@@ -100,8 +106,8 @@ class Database:
         self._reader = reader
         self._options = dict(options)
         self._lock = lock
-        self._sessions = sessionmaker(bind=writer, expire_on_commit=False, autoflush=True)
-        self._read_sessions = sessionmaker(bind=reader, expire_on_commit=False, autoflush=False)
+        self._sessions = sessionmaker(bind=writer, class_=StoreSession, expire_on_commit=False)
+        self._read_sessions = sessionmaker(bind=reader, class_=StoreSession, expire_on_commit=False, autoflush=False)
         self._write_threads: ThreadPoolExecutor | None = None
         self._read_threads: ThreadPoolExecutor | None = None
         if not self.in_memory:
@@ -259,7 +265,7 @@ class Database:
 
     def _transact(
         self,
-        sessions: sessionmaker[Session],
+        sessions: sessionmaker[StoreSession],
         function: Callable[..., T],
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
@@ -283,13 +289,12 @@ class Database:
 
     def _attempt(
         self,
-        sessions: sessionmaker[Session],
+        sessions: sessionmaker[StoreSession],
         function: Callable[..., T],
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> tuple[T, frozenset[Change]]:
         with sessions() as session:
-            watch(session)
             value = function(session, *args, **kwargs)
             session.flush()
             changes = take_changes(session)
@@ -309,7 +314,7 @@ class Database:
 
     def _run_in_place(
         self,
-        sessions: sessionmaker[Session],
+        sessions: sessionmaker[StoreSession],
         function: Callable[..., T],
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
@@ -510,7 +515,8 @@ class Database:
         if present is not None and session.is_modified(present):
             # A plugin is in the middle of changing it; what it sees must not change under its hands.
             return session.get(model, row_id)
-        return session.merge(row, load=False)
+        merged: T = session.merge(row, load=False)
+        return merged
 
     def session_factory(self) -> Session:
         """A new session on the plugins' engine, for whoever wants one of their own."""

@@ -7,10 +7,11 @@ from typing import Any
 
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import func, insert, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from .. import orm
-from ..core.errors import GroupNotFound, InvalidRequest
+from ..core.errors import GroupExists, GroupNotFound, InvalidRequest
 from ..core.scopes.algebra import AllType, FilterSet
 from .changes import note_change
 from .values import GroupRecord
@@ -51,10 +52,13 @@ def list_page(
 def create(
     session: Session, name: str, users: Sequence[str], *, properties: Mapping[str, Any] | None = None
 ) -> GroupRecord:
-    """Make a group with these members. Raises InvalidRequest for an unknown user."""
+    """Make a group with these members. Raises GroupExists, or InvalidRequest for an unknown user."""
     row = orm.Group(name=name, properties=dict(properties or {}))
     session.add(row)
-    session.flush()
+    try:
+        session.flush()
+    except IntegrityError as error:
+        raise GroupExists(name) from error
     _add(session, row, users)
     return _record(session, row)
 

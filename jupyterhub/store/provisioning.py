@@ -169,10 +169,11 @@ def _store_managed_roles(session: Session, wanted: Provisioning, done: Provision
             session.execute(delete(table).where(table.c.managed_by_auth.is_(True)))
         session.flush()
     for definition in definitions:
-        row = session.scalars(select(orm.Role).where(orm.Role.name == definition.name)).first()
-        if row is None:
-            row = orm.Role(name=definition.name, managed_by_auth=True, scopes=[])
-            session.add(row)
+        found = session.scalars(select(orm.Role).where(orm.Role.name == definition.name)).first()
+        if found is None:
+            found = orm.Role(name=definition.name, managed_by_auth=True, scopes=[])
+            session.add(found)
+        row = found
         if definition.description:
             row.description = definition.description
         if definition.scopes:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import and_, delete, exists, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from .. import orm
@@ -21,7 +21,8 @@ from ..core.errors import LeaseLost, PluginMistake, ServerBusy, ServerExists, Se
 from ..orm.base import naive_now
 from ..orm.own import Run
 from ..orm.users import user_group_map
-from .database import note_change
+from .changes import note_change
+from .leases import ADVISORY_CLASS
 from .values import RunRecord, ServerAddress, ServerRecord, UserRecord
 
 _STOPPED = lifecycle.State.STOPPED.value
@@ -75,7 +76,8 @@ def _select_servers() -> Any:
         select(orm.Spawner, orm.User.name, orm.Server, Run)
         .join(orm.User, orm.User.id == orm.Spawner.user_id)
         .outerjoin(orm.Server, orm.Server.id == orm.Spawner.server_id)
-        .outerjoin(Run, Run.spawner_id == orm.Spawner.id)
+        # Never by id alone: SQLite gives the id of a deleted last row to the next one (ARCHITECTURE §6).
+        .outerjoin(Run, and_(Run.spawner_id == orm.Spawner.id, Run.cookie_id == orm.User.cookie_id))
     )
 
 
@@ -223,7 +225,8 @@ def begin(
 
     `options` None keeps the stored ones. Raises ServerBusy when another Hub process has the server in motion.
     """
-    spawner = session.get(orm.Spawner, spawner_id)
+    # Two processes that want the same server take turns here, and the second sees what the first has done.
+    spawner = session.get(orm.Spawner, spawner_id, with_for_update=True)
     if spawner is None:
         raise ServerNotFound()
     run = session.get(Run, spawner_id)
@@ -464,6 +467,28 @@ def end(
         _change_spawner(session, spawner_id, state=dict(spawner_state), started=None)
 
 
+def drop_strays(session: Session) -> None:
+    """Drop runs in motion that are not of the server they point to.
+
+    Another program may have stopped that server, started it anew, or deleted it without our foreign keys in
+    force. A run goes with its user's `cookie_id` and with its server's `started`, which do not come back.
+    """
+    matching = (
+        select(orm.Spawner.id)
+        .join(orm.User, orm.User.id == orm.Spawner.user_id)
+        .where(
+            orm.Spawner.id == Run.spawner_id,
+            orm.User.cookie_id == Run.cookie_id,
+            or_(orm.Spawner.started == Run.started, and_(orm.Spawner.started.is_(None), Run.started.is_(None))),
+        )
+    )
+    session.execute(
+        delete(Run)
+        .where(Run.state != _STOPPED, ~exists(matching.correlate(Run)))
+        .execution_options(synchronize_session=False)
+    )
+
+
 def take_over(session: Session, owner: int | None, *, dead_owners: Iterable[int] | None = None) -> list[ServerRecord]:
     """Take the lease of every server that is not stopped and whose owner is dead; return them.
 
@@ -471,6 +496,10 @@ def take_over(session: Session, owner: int | None, *, dead_owners: Iterable[int]
     running have no run yet; they get one, to be checked. A server that was being renamed is stopped: a rename is one
     transaction. Each server gets a new fencing number, so whoever had it before can no longer write.
     """
+    if session.get_bind().dialect.name == "postgresql":
+        # One process at a time, or two would make runs for the same servers.
+        session.execute(select(func.pg_advisory_xact_lock(ADVISORY_CLASS, 0)))
+    drop_strays(session)
     orphaned = Run.state != _STOPPED
     if dead_owners is not None:
         orphaned = orphaned & or_(Run.owner_id.is_(None), Run.owner_id.in_(list(dead_owners)))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from .. import orm
@@ -189,14 +189,4 @@ def purge_expired(session: Session) -> int:
 
 def touch_activity(session: Session, tokens: Mapping[int, datetime]) -> None:
     """Move the times of last use forward, never back."""
-    for token_id, when in tokens.items():
-        moment = _naive(when)
-        session.execute(
-            update(orm.APIToken)
-            .where(
-                orm.APIToken.id == token_id,
-                or_(orm.APIToken.last_activity.is_(None), orm.APIToken.last_activity < moment),
-            )
-            .values(last_activity=moment)
-            .execution_options(synchronize_session=False)
-        )
+    user_store.move_times_forward(session, orm.APIToken, tokens)

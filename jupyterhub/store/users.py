@@ -7,13 +7,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import and_, exists, func, insert, or_, select, update
+from sqlalchemy import and_, bindparam, exists, func, insert, or_, select, update
 from sqlalchemy import delete as sql_delete
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from .. import orm
 from ..core.clock import aware
+from ..core.errors import UserExists
 from ..core.scopes.algebra import AllType, FilterSet
+from ..core.shares import renamed_scopes
 from ..orm.own import Run
 from . import runs
 from .changes import note_change
@@ -126,10 +129,10 @@ def identify_by_cookie_id(session: Session, cookie_id: str) -> IdentityRecord | 
 
 
 def create(session: Session, name: str, *, admin: bool = False, default_roles: bool = True) -> UserRecord:
-    """Create a user, with the roles `user` and, for an administrator, `admin`."""
+    """Create a user, with the roles `user` and, for an administrator, `admin`. Raises UserExists."""
     row = orm.User(name=name, admin=admin)
     session.add(row)
-    session.flush()
+    _flush_name(session, name)
     if default_roles:
         assign_default_roles(session, row.id, admin=admin)
     session.add(orm.Spawner(user_id=row.id, name="", display_name=""))
@@ -137,6 +140,14 @@ def create(session: Session, name: str, *, admin: bool = False, default_roles: b
     found = find_by_id(session, row.id)
     assert found is not None
     return found
+
+
+def _flush_name(session: Session, name: str) -> None:
+    """Write a user's name. Whoever looked before may still have been overtaken: the database decides."""
+    try:
+        session.flush()
+    except IntegrityError as error:
+        raise UserExists(name) from error
 
 
 def assign_default_roles(session: Session, user_id: int, *, admin: bool) -> None:
@@ -172,10 +183,22 @@ def strip(session: Session, user_id: int, role_name: str) -> None:
 
 
 def rename(session: Session, user_id: int, name: str) -> None:
-    """Give a user another name; filters of shares follow."""
+    """Give a user another name. Raises UserExists.
+
+    Scopes of shares name the server they are for, so those on this user's servers are written anew.
+    """
     row = session.get(orm.User, user_id)
-    if row is not None:
-        row.name = name
+    if row is None or row.name == name:
+        return
+    old, row.name = row.name, name
+    _flush_name(session, name)
+    for model in (orm.Share, orm.ShareCode):
+        for share, server in session.execute(
+            select(model, orm.Spawner.name)
+            .join(orm.Spawner, orm.Spawner.id == model.spawner_id)
+            .where(model.owner_id == user_id)
+        ).all():
+            share.scopes = list(renamed_scopes(share.scopes or (), f"{old}/{server}", f"{name}/{server}"))
 
 
 def set_admin(session: Session, user_id: int, admin: bool) -> None:
@@ -197,8 +220,17 @@ def delete(session: Session, user_id: int) -> None:
 def new_cookie_id(session: Session, user_id: int) -> None:
     """Make every log-in cookie of the user worthless."""
     row = session.get(orm.User, user_id)
-    if row is not None:
-        row.cookie_id = uuid.uuid4().hex
+    if row is None:
+        return
+    row.cookie_id = uuid.uuid4().hex
+    # Runs name it, so that they are not taken for those of another user with the same row id.
+    servers = select(orm.Spawner.id).where(orm.Spawner.user_id == user_id)
+    session.execute(
+        update(Run)
+        .where(Run.spawner_id.in_(servers))
+        .values(cookie_id=row.cookie_id)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def set_auth_state(session: Session, user_id: int, encrypted: bytes | None) -> None:
@@ -217,16 +249,25 @@ def get_auth_state(session: Session, user_id: int) -> bytes | None:
 
 
 def touch_activity(session: Session, users: Mapping[int, datetime], servers: Mapping[int, datetime]) -> None:
-    """Move activity times forward, never back."""
-    for model, times in ((orm.User, users), (orm.Spawner, servers)):
-        for row_id, when in times.items():
-            moment = _naive(when)
-            session.execute(
-                update(model)
-                .where(model.id == row_id, or_(model.last_activity.is_(None), model.last_activity < moment))
-                .values(last_activity=moment)
-                .execution_options(synchronize_session=False)
-            )
+    """Move activity times of users and servers (by row id) forward, never back."""
+    move_times_forward(session, orm.User, users)
+    move_times_forward(session, orm.Spawner, servers)
+
+
+def move_times_forward(session: Session, model: Any, times: Mapping[int, datetime]) -> None:
+    """Set `last_activity` of many rows in one statement, except where it is later already."""
+    if not times:
+        return
+    table = model.__table__
+    session.connection().execute(
+        table.update()
+        .where(
+            table.c.id == bindparam("row"),
+            or_(table.c.last_activity.is_(None), table.c.last_activity < bindparam("moment")),
+        )
+        .values(last_activity=bindparam("moment")),
+        [{"row": row_id, "moment": _naive(when)} for row_id, when in times.items()],
+    )
 
 
 def sync_groups(session: Session, user_id: int, names: Collection[str]) -> bool:
