@@ -7,6 +7,7 @@ it brings no database library along.
 from __future__ import annotations
 
 import asyncio
+import sys
 import traceback
 from typing import Any
 
@@ -118,13 +119,10 @@ def catch_db_error(method: Any) -> Any:
 
     @functools.wraps(method)
     def caught(self: Any, *args: Any, **kwargs: Any) -> Any:
-        from sqlalchemy.exc import SQLAlchemyError
-
         try:
             result = method(self, *args, **kwargs)
-        except SQLAlchemyError:
-            self.log.exception("The database failed in %s", method.__name__)
-            self.db.rollback()
+        except Exception as error:
+            _roll_back(self, method, error)
             return None
         if asyncio.iscoroutine(result):
             return _caught_later(self, method, result)
@@ -134,11 +132,18 @@ def catch_db_error(method: Any) -> Any:
 
 
 async def _caught_later(owner: Any, method: Any, result: Any) -> Any:
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
         return await result
-    except SQLAlchemyError:
-        owner.log.exception("The database failed in %s", method.__name__)
-        owner.db.rollback()
+    except Exception as error:
+        _roll_back(owner, method, error)
         return None
+
+
+def _roll_back(owner: Any, method: Any, error: Exception) -> None:
+    """Roll back after an error of the database; raise any other."""
+    # Where nobody has loaded the database library, it cannot have raised anything; this module must not load it.
+    library = sys.modules.get("sqlalchemy.exc")
+    if library is None or not isinstance(error, library.SQLAlchemyError):
+        raise error
+    owner.log.error("The database failed in %s", method.__name__, exc_info=error)
+    owner.db.rollback()

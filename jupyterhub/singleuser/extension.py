@@ -205,6 +205,18 @@ class JupyterHubSingleUser(ExtensionApp):  # type: ignore[misc, unused-ignore]
     def _default_activity_interval(self) -> int:
         return int(os.environ.get("JUPYTERHUB_ACTIVITY_INTERVAL") or 300)
 
+    server_name = Unicode(help="The server's name; empty for the default one. The environment says it.")
+
+    @default("server_name")
+    def _default_server_name(self) -> str:
+        return os.environ.get("JUPYTERHUB_SERVER_NAME", "")
+
+    disable_user_config = Bool(False, help="Whether what the user has configured is left out. The environment says it.")
+
+    @default("disable_user_config")
+    def _default_disable_user_config(self) -> bool:
+        return env_bool("JUPYTERHUB_DISABLE_USER_CONFIG", False)
+
     open_browser = Bool(False)
 
     link: HubLink | None = None
@@ -275,7 +287,7 @@ class JupyterHubSingleUser(ExtensionApp):  # type: ignore[misc, unused-ignore]
         self.link = HubLink(
             auth,
             self.log,
-            server_name=os.environ.get("JUPYTERHUB_SERVER_NAME", ""),
+            server_name=self.server_name,
             activity_url=self.hub_activity_url,
             interval=self.hub_activity_interval,
             last_activity=serverapp.web_app.last_activity,

@@ -168,7 +168,8 @@ NAMES = {
         "Spawner.add_poll_callback Spawner.get_options_form Spawner.run_auth_state_hook"
     ),
     "jupyterhub.traitlets": (
-        "Callable Command ByteSpecification EntryPointType URLPrefix ByteSpecification.UNIT_SUFFIXES Unicode Integer List"
+        "Callable Command ByteSpecification EntryPointType URLPrefix ByteSpecification.UNIT_SUFFIXES Unicode Integer "
+        "List"
     ),
     "jupyterhub.user": (
         "User UserDict User.name User.url User.base_url User.escaped_name User.server_url User.progress_url "

@@ -1,0 +1,1 @@
+"""Fixtures and helpers that test suites of plugins import (plugins §13)."""
