@@ -15,7 +15,7 @@ from ..aio import maybe_future
 from ..core.errors import AuthenticationStale, HubError, StartCancelled, UserNotFound
 from ..core.lifecycle import State
 from ..core.names import check_display_name
-from ..core.scopes.algebra import Resource
+from ..core.scopes.algebra import AllType, Resource
 from ..core.scopes.catalogue import scope_definitions
 from ..core.urls import url_path_join
 from ..web import authz, errors
@@ -432,12 +432,29 @@ class TokenPageHandler(BaseHandler):
         self.finish(page)
 
     def _scope_choices(self) -> list[dict[str, str]]:
-        """Return what the person may put into a token, with a sentence about each."""
-        names = sorted({scope.partition("!")[0] for scope in self.expanded_scopes})
-        return [
-            {"scope": name, "description": str(scope_definitions.get(name, {}).get("description", ""))}
-            for name in names
-        ]
+        """Return what the person may put into a token, as it has to be written, with a sentence about each."""
+        choices = []
+        for name, filters in sorted(self.parsed_scopes.items()):
+            description = str(scope_definitions.get(name, {}).get("description", ""))
+            choices += [
+                {"scope": scope, "description": description}
+                for scope in written_scopes(name, filters, self.current_user.name)
+            ]
+        return choices
+
+
+def written_scopes(name: str, filters: Any, user_name: str) -> list[str]:
+    """Return the raw scopes that stand for a held one; what is the person's own is written `name!user`."""
+    if isinstance(filters, AllType):
+        return [name]
+    own = [f"{name}!user"] if user_name in filters.get("user", ()) else []
+    others = [
+        f"{name}!{kind}={value}"
+        for kind in sorted(filters)
+        for value in sorted(filters[kind])
+        if not (kind == "user" and value == user_name)
+    ]
+    return own + others
 
 
 def lifetime_options(longest: int) -> str:

@@ -44,6 +44,15 @@ async def test_lifetimes_end_where_the_hub_says(hub: PlayedHub) -> None:
     assert '<option value="172800" selected>As long as allowed (2 days)</option>' in page
 
 
+async def test_permissions_are_offered_as_they_have_to_be_written(hub: PlayedHub) -> None:
+    """A person who may read only their own account is not offered a scope that would be refused."""
+    browser = await hub.logged_in("ada", "read:metrics", "read:groups!group=lab")
+    page = text_of(await browser.get("/hub/token"))
+    for scope in ("servers!user", "read:metrics", "read:groups!group=lab"):
+        assert f'class="scope-choice" value="{scope}"' in page
+    assert 'value="servers"' not in page
+
+
 # Headers and errors
 
 
