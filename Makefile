@@ -15,7 +15,6 @@ test: $(STAMP)-test
 
 check: $(STAMP)-test
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check . || true
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -69,7 +69,8 @@ def memory(directory: Path, path: list[Path], _: int) -> dict[str, float]:
             try:
                 if any(
                     connection.laddr and connection.laddr.port == hub.port
-                    for connection in process.net_connections("tcp") if connection.status == "LISTEN"
+                    for connection in process.net_connections("tcp")
+                    if connection.status == "LISTEN"
                 ):
                     found["proxy MiB"] = process.memory_info().rss / 2**20
             except (psutil.AccessDenied, psutil.NoSuchProcess):

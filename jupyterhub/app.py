@@ -176,10 +176,10 @@ Try it out on another port, below a path:
     oauth_provider: Any = AnyTrait(None, allow_none=True)
     http_server: Any = AnyTrait(None, allow_none=True)
     tornado_application: Any = AnyTrait(None, allow_none=True)
-    handlers = List()
+    handlers: Any = List()
     exit_status = Integer(0)
     _service_map = Dict()
-    _log_formatter_cls = CoroutineLogFormatter
+    _log_formatter_cls = CoroutineLogFormatter  # type: ignore[assignment]
 
     def __init__(self, **kwargs: Any) -> None:
         self.context: HubContext | None = None
@@ -245,7 +245,8 @@ Try it out on another port, below a path:
         What the command line says wins over both. A file that raises ends the start with status 1.
         """
         stem = os.path.splitext(filename)[0]
-        merged, loaded = Config(), []
+        merged = Config()
+        loaded: list[str] = []
         for loader_class, extension in ((PyFileConfigLoader, ".py"), (JSONFileConfigLoader, ".json")):
             loader = loader_class(stem + extension, path=path, log=self.log)
             try:
@@ -311,7 +312,7 @@ Try it out on another port, below a path:
 
     # Start-up, step by step
 
-    async def initialize(self, argv: Any = None) -> None:
+    async def initialize(self, argv: Any = None) -> None:  # type: ignore[override]
         """Do everything before `start`: configuration, database, people, web application."""
         self._began = time.monotonic()
         super().initialize(argv)
@@ -539,7 +540,7 @@ Try it out on another port, below a path:
 
     # Running
 
-    async def start(self) -> None:
+    async def start(self) -> None:  # type: ignore[override]
         """Take over servers, listen, start proxy, services and periodic tasks. Returns when all of that runs."""
         assert self.context is not None
         context = self.context

@@ -93,7 +93,7 @@ class CryptKeeper(SingletonConfigurable):
         config=True
     )
 
-    keys = List(
+    keys: Any = List(
         help=f"""Keys for auth_state: the first encrypts, each of them decrypts, so that a new one is put in front.
 
         The default is the environment variable {KEY_ENV}, keys separated by ';'.

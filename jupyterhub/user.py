@@ -563,9 +563,11 @@ class UserDict(MutableMapping[Any, User]):
     def forget(self, user: User) -> None:
         """Drop a wrapper."""
         self._by_id.pop(user.id, None)
-        for name in [name for name, user_id in self._ids.items() if user_id == user.id] if (
-            self._ids.get(user.name) != user.id
-        ) else [user.name]:
+        for name in (
+            [name for name, user_id in self._ids.items() if user_id == user.id]
+            if (self._ids.get(user.name) != user.id)
+            else [user.name]
+        ):
             del self._ids[name]
 
     def renamed(self, user: User, old_name: str) -> None:

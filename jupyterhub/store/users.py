@@ -20,7 +20,7 @@ from ..core.shares import renamed_scopes
 from ..orm.own import Run
 from . import runs
 from .changes import note_change
-from .values import IdentityRecord, UserRecord
+from .values import IdentityRecord, ServerRecord, UserRecord
 
 
 def _naive(moment: datetime) -> datetime:
@@ -123,6 +123,17 @@ def identify_by_cookie_id(session: Session, cookie_id: str) -> IdentityRecord | 
     """Return whose log-in cookie holds this id."""
     user_id = session.scalar(select(orm.User.id).where(orm.User.cookie_id == cookie_id))
     return None if user_id is None else identity_of_user(session, user_id)
+
+
+def roles_of_service(session: Session, service_id: int) -> list[str]:
+    """Return the names of a service's roles."""
+    return sorted(
+        session.scalars(
+            select(orm.Role.name)
+            .join(orm.service_role_map, orm.service_role_map.c.role_id == orm.Role.id)
+            .where(orm.service_role_map.c.service_id == service_id)
+        )
+    )
 
 
 # Changing
@@ -375,17 +386,35 @@ def list_page(
     name_filter: str = "",
     filters: FilterSet = AllType.ALL,
 ) -> tuple[list[UserRecord], int]:
-    """Return one page of users and the number of all that match.
+    """Return one page of users and the number of all that match; arguments as for `page_with_servers`."""
+    rows, total = page_with_servers(
+        session, offset=offset, limit=limit, state=state, sort=sort, name_filter=name_filter, filters=filters
+    )
+    return [record for record, _ in rows], total
 
-    `state` is active, ready or inactive; `sort` a column name, with `-` before it for the other direction;
-    `filters` what the caller's scope reaches.
+
+def page_with_servers(
+    session: Session,
+    *,
+    offset: int = 0,
+    limit: int | None = None,
+    state: str | None = None,
+    sort: str = "id",
+    name_filter: str = "",
+    filters: FilterSet = AllType.ALL,
+) -> tuple[list[tuple[UserRecord, list[ServerRecord]]], int]:
+    """Return one page of users with all their servers, and the number of all users that match.
+
+    `state` is active, ready or inactive; `sort` a column name, with `-` before it for the other direction, unset values
+    first, last in the other direction; `name_filter` a part of the name with `%` and `_` as wildcards; `filters` what
+    the caller's scope reaches.
     """
     query = select(orm.User.id)
     condition = scope_condition(filters)
     if condition is not None:
         query = query.where(condition)
     if name_filter:
-        query = query.where(orm.User.name.contains(name_filter, autoescape=True))
+        query = query.where(orm.User.name.ilike(f"%{name_filter}%"))
     running = exists().where(and_(orm.Spawner.user_id == orm.User.id, orm.Spawner.server_id.is_not(None)))
     if state == "active":
         query = query.where(running)
@@ -401,11 +430,16 @@ def list_page(
     column = {"id": orm.User.id, "name": orm.User.name, "last_activity": orm.User.last_activity}.get(
         sort.lstrip("-"), orm.User.id
     )
-    query = query.order_by(column.desc() if sort.startswith("-") else column.asc(), orm.User.id).offset(offset)
+    descending = sort.startswith("-")
+    order = [column.desc() if descending else column.asc(), orm.User.id]
+    if column is orm.User.last_activity:
+        # Databases do not agree on where unset values belong.
+        order.insert(0, column.is_(None) if descending else column.is_not(None))
+    query = query.order_by(*order).offset(offset)
     if limit is not None:
         query = query.limit(limit)
     ids = list(session.scalars(query))
-    loaded = {record.id: record for record, _ in runs.load_users(session, ids)}
+    loaded = {record.id: (record, servers) for record, servers in runs.load_users(session, ids)}
     return [loaded[user_id] for user_id in ids if user_id in loaded], total
 
 

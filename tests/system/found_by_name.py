@@ -53,8 +53,12 @@ class FoundByNameSpawner(Spawner):
             raise RuntimeError(f"container {self.container.stem} exists already")
         self.port = self.port or random_port()
         process = subprocess.Popen(
-            [sys.executable, self.command], env={**os.environ, **self.get_env()}, start_new_session=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
+            [sys.executable, self.command],
+            env={**os.environ, **self.get_env()},
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
         )
         # Written at once: an engine knows its container from the moment that it exists.
         born = psutil.Process(process.pid).create_time()

@@ -66,7 +66,12 @@ class HubProcess:
     """
 
     def __init__(
-        self, directory: Path, config: str = "", *, env: dict[str, str] | None = None, bin_dir: Path | None = None,
+        self,
+        directory: Path,
+        config: str = "",
+        *,
+        env: dict[str, str] | None = None,
+        bin_dir: Path | None = None,
         db_url: str = "",
     ) -> None:
         self.directory = directory
@@ -87,9 +92,9 @@ c = get_config()  # noqa: F821
 c.JupyterHub.bind_url = "{self.url}"
 c.JupyterHub.hub_bind_url = "http://127.0.0.1:{self.hub_port}"
 c.ConfigurableHTTPProxy.api_url = "http://127.0.0.1:{self.proxy_api_port}"
-c.JupyterHub.db_url = "{db_url or f'sqlite:///{directory / "jupyterhub.sqlite"}'}"
-c.JupyterHub.cookie_secret_file = "{directory / 'cookie_secret'}"
-c.ConfigurableHTTPProxy.pid_file = "{directory / 'proxy.pid'}"
+c.JupyterHub.db_url = "{db_url or f"sqlite:///{directory / "jupyterhub.sqlite"}"}"
+c.JupyterHub.cookie_secret_file = "{directory / "cookie_secret"}"
+c.ConfigurableHTTPProxy.pid_file = "{directory / "proxy.pid"}"
 c.JupyterHub.authenticator_class = "dummy"
 c.Authenticator.allow_all = True
 c.JupyterHub.spawner_class = "simple"
@@ -111,8 +116,11 @@ c.JupyterHub.load_roles = [{{
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [str(self.bin_dir / "jupyterhub"), "-f", str(self.config_path)],
-                cwd=self.directory, stdout=log, stderr=subprocess.STDOUT,
-                env={**os.environ, "PATH": path, **self.env}, start_new_session=True,
+                cwd=self.directory,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PATH": path, **self.env},
+                start_new_session=True,
             )
         if not wait:
             return 0.0
@@ -176,8 +184,10 @@ c.JupyterHub.load_roles = [{{
             try:
                 if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
                     continue
-                if marker in " ".join(process.cmdline()) or marker in process.environ().get("HOME", "") or (
-                    process.environ().get("TEST_HUB_DIRECTORY") == marker
+                if (
+                    marker in " ".join(process.cmdline())
+                    or marker in process.environ().get("HOME", "")
+                    or (process.environ().get("TEST_HUB_DIRECTORY") == marker)
                 ):
                     found.append(process)
             except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
@@ -187,8 +197,15 @@ c.JupyterHub.load_roles = [{{
     # Talking to it
 
     def request(
-        self, method: str, path: str, body: Any = None, *, token: str | None = None, headers: dict[str, str] | None = None,
-        timeout: float = 30.0, base: str = "",
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        token: str | None = None,
+        headers: dict[str, str] | None = None,
+        timeout: float = 30.0,
+        base: str = "",
     ) -> Answer:
         """Make one request without following redirects. A body that is not bytes is sent as JSON."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
@@ -236,8 +253,10 @@ c.JupyterHub.load_roles = [{{
 
     def wait_stopped(self, name: str, server: str = "", timeout: float = 60.0) -> None:
         wait_for(
-            lambda: self.server(name, server) is None, f"server {name}/{server} is stopped\n{self.log_tail()}",
-            timeout, 0.1,
+            lambda: self.server(name, server) is None,
+            f"server {name}/{server} is stopped\n{self.log_tail()}",
+            timeout,
+            0.1,
         )
 
     def routes(self) -> dict[str, Any]:

@@ -79,9 +79,7 @@ class Harness:
         engine.mkdir(parents=True, exist_ok=True)
         self.engine = engine
         config = COMMON + {"local": LOCAL, "found-by-name": FOUND_BY_NAME}[spawner].replace("@engine@", str(engine))
-        self.hub = HubProcess(
-            directory, config, db_url=db_url, env={"TEST_HUB_DIRECTORY": str(directory)}
-        )
+        self.hub = HubProcess(directory, config, db_url=db_url, env={"TEST_HUB_DIRECTORY": str(directory)})
         self.people = [f"person{number}" for number in range(people)]
         self.servers = [(name, server) for name in self.people for server in ("", "lab")]
 
@@ -122,9 +120,7 @@ class Harness:
 
     def models(self) -> dict[tuple[str, str], dict]:
         users = self.hub.api("GET", "/users?include_stopped_servers=1").json()
-        return {
-            (user["name"], name): server for user in users for name, server in user.get("servers", {}).items()
-        }
+        return {(user["name"], name): server for user in users for name, server in user.get("servers", {}).items()}
 
     def settle(self) -> dict[tuple[str, str], dict]:
         def nothing_pending() -> dict | None:

@@ -22,8 +22,14 @@ pytestmark = [
 ]
 
 ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
 ]
 
 CONFIG = f"""
@@ -130,7 +136,9 @@ def test_log_in_start_run_a_cell_and_log_out(visit: Visit, hub: HubProcess) -> N
     assert page.locator("#stop").is_visible()
     assert page.locator("a[href*='/user/ada']").first.is_visible()
 
-    cookies = {cookie["name"]: cookie["value"] for cookie in visit.context.cookies() if cookie["path"].startswith("/hub")}
+    cookies = {
+        cookie["name"]: cookie["value"] for cookie in visit.context.cookies() if cookie["path"].startswith("/hub")
+    }
     assert cookies
     page.click("#logout")
     page.wait_for_url("**/hub/login**")

@@ -37,13 +37,24 @@ def hub(tmp_path: Path) -> Iterator[HubProcess]:
 
 def execute(code: str) -> dict[str, Any]:
     return {
-        "channel": "shell", "parent_header": {}, "metadata": {}, "buffers": [],
+        "channel": "shell",
+        "parent_header": {},
+        "metadata": {},
+        "buffers": [],
         "header": {
-            "msg_id": uuid.uuid4().hex, "msg_type": "execute_request", "username": "", "session": uuid.uuid4().hex,
-            "version": "5.3", "date": "",
+            "msg_id": uuid.uuid4().hex,
+            "msg_type": "execute_request",
+            "username": "",
+            "session": uuid.uuid4().hex,
+            "version": "5.3",
+            "date": "",
         },
         "content": {
-            "code": code, "silent": False, "store_history": False, "user_expressions": {}, "allow_stdin": False,
+            "code": code,
+            "silent": False,
+            "store_history": False,
+            "user_expressions": {},
+            "allow_stdin": False,
         },
     }
 
@@ -77,7 +88,8 @@ def test_a_kernel_connection_survives_kill_and_restart_without_a_lost_message(hu
     kernel = hub.request("POST", "/user/ada/api/kernels", {}, token=token).json()["id"]
     connection = websocket.create_connection(
         f"ws://127.0.0.1:{hub.port}/user/ada/api/kernels/{kernel}/channels",
-        header=[f"Authorization: token {token}"], timeout=120,
+        header=[f"Authorization: token {token}"],
+        timeout=120,
     )
     listener = Listener(connection)
     listener.start()
