@@ -168,7 +168,8 @@ def _clone_servers(hub: HubProcess, count: int) -> subprocess.Popen[bytes] | Non
                 (proto, ip, port, f"/user/{name}/"),
             ).lastrowid
             database.execute(
-                "INSERT INTO spawners (user_id, server_id, state, name, display_name, started) VALUES (?, ?, ?, '', '', ?)",
+                "INSERT INTO spawners (user_id, server_id, state, name, display_name, started)"
+                " VALUES (?, ?, ?, '', '', ?)",
                 (user_id, server_id, state, started),
             )
     database.close()

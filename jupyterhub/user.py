@@ -63,6 +63,10 @@ class SpawnerDict(MutableMapping[str, Any]):
     def __len__(self) -> int:
         return len(self._spawners)
 
+    def live(self, name: str) -> Spawner | None:
+        """Return the spawner that exists already, or None; unlike `get`, which builds one."""
+        return self._spawners.get(name)
+
     def discard(self, name: str) -> Spawner | None:
         return self._spawners.pop(name, None)
 
@@ -317,7 +321,7 @@ class User:
 
     def renew_spawner(self, server_name: str) -> Spawner:
         """Return the spawner for a new start; one whose last start failed is thrown away first."""
-        spawner = self.spawners[server_name] if server_name in self.spawners else None
+        spawner = self.spawners.live(server_name)
         if spawner is not None and getattr(spawner, "_failed", False):
             self.drop_spawner(server_name)
         record = self.records.get(server_name)
@@ -445,11 +449,11 @@ class User:
         if self.record is None:
             for name, row in sorted(self.orm_user.orm_spawners.items()):
                 if name or include_default:
-                    yield self.spawners[name] if name in self.spawners else row
+                    yield self.spawners.live(name) or row
             return
         for name in sorted(self.records):
             if name or include_default:
-                yield self.spawners[name] if name in self.spawners else self.records[name]
+                yield self.spawners.live(name) or self.records[name]
 
     async def spawn(
         self, server_name: str = "", display_name: str = "", options: dict[str, Any] | None = None, handler: Any = None

@@ -41,12 +41,11 @@ class Person:
         assert page.status_code == 200, page.text[:500]
         found = re.search(r'name="_xsrf"\s+value="([^"]*)"', page.text)
         assert found, "the log-in form has no _xsrf field"
-        answer = self.post(
+        return self.post(
             "/hub/login?next=%2Fhub%2Fhome",
             data={"username": self.name, "password": password, "_xsrf": found[1]},
             headers={"Sec-Fetch-Mode": "navigate", "Origin": self.hub.url},
         )
-        return answer
 
     def is_logged_in(self) -> bool:
         return self.get("/hub/home", allow_redirects=False).status_code == 200
