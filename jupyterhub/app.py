@@ -358,7 +358,7 @@ Try it out on another port, below a path:
             library.name = self.log.name
         for logger in (app_log, access_log, gen_log, logging.getLogger("oauthlib"), logging.getLogger("jupyterhub")):
             logger.propagate = True
-            logger.parent = self.log  # type: ignore[assignment]
+            logger.parent = self.log
             logger.setLevel(self.log.level)
 
     def write_pid_file(self) -> None:

@@ -35,6 +35,7 @@ from .runtime.recovery import Recovery
 from .runtime.reporting import Reporting
 from .runtime.routes import RouteKeeper
 from .runtime.servers import ServerManager
+from .runtime.service_registry import new_service, take_over_services
 from .runtime.services import ServiceKeeper
 from .runtime.tokens import Tokens
 from .services.service import Service
@@ -174,7 +175,8 @@ def build_hub(app: JupyterHub) -> Hub:
         "public_host": app.subdomain_host,
     }
     if app.hub_bind_url:
-        arguments["bind_url"] = app.hub_bind_url
+        parts = urlsplit(app.hub_bind_url)
+        arguments["bind_url"] = f"{parts.scheme}://{parts.netloc}{app.hub_prefix}"
     else:
         arguments.update(ip=app.hub_ip, port=app.hub_port)
     hub = Hub(**arguments)
@@ -239,17 +241,7 @@ def build_services(app: JupyterHub) -> dict[str, Service]:
 
 def make_service(app: Any, entry: dict[str, Any]) -> Service:
     """Return one service from its definition."""
-    service = Service(parent=app, app=app, base_url=app.base_url, hub=app.hub, log=app.log)
-    if app.subdomain_host:
-        parts = urlsplit(app.subdomain_host)
-        service.domain = app.subdomain_hook(entry["name"], app.domain, "service")
-        port = f":{parts.port}" if parts.port else ""
-        service.host = f"{parts.scheme}://{service.domain}{port}"
-    # The name first: other defaults are made of it.
-    service.name = entry["name"]
-    for name, value in entry.items():
-        if name != "name":
-            setattr(service, name, value)
+    service = new_service(app, entry)
     if entry.get("admin"):
         app.log.warning(
             "Service %s: 'admin' is deprecated; give it the role 'admin' in JupyterHub.load_roles", service.name
@@ -343,6 +335,7 @@ def provision(app: JupyterHub, context: HubContext, managed_roles: list[dict[str
     done = context.database.run_sync(provisioning.provision, wanted_provisioning(app, managed_roles))
     for warning in done.warnings:
         app.log.warning("%s", warning)
+    take_over_services(app, context)
     TOTAL_USERS.set(done.user_count)
     return done.created_users
 

@@ -77,7 +77,7 @@ class NetworkSettings(HasTraits):
 
     subdomain_hook = Union(
         [Callable(), Unicode()],
-        default_value="idna",
+        default_value=subdomain_hook_idna,
         help="""
         How host names are made of the names of users and services, where `subdomain_host` is set.
 
@@ -199,6 +199,12 @@ class NetworkSettings(HasTraits):
         self._say(notes)
         return url
 
+    @observe("ssl_cert")
+    def _scheme_may_change(self, change: Any) -> None:
+        url, _ = normalise_bind_url(self.bind_url, tls=bool(change.new))
+        if url != self.bind_url:
+            self.bind_url = url
+
     @default("base_url")
     def _base_url_default(self) -> str:
         return normalise_base_url(urlsplit(self.bind_url).path)
@@ -288,10 +294,6 @@ class NetworkSettings(HasTraits):
     @default("domain")
     def _domain_default(self) -> str:
         return urlsplit(self.public_url or self.subdomain_host).hostname or ""
-
-    @default("subdomain_hook")
-    def _subdomain_hook_default(self) -> Any:
-        return subdomain_hook_idna
 
     @validate("subdomain_hook")
     def _check_subdomain_hook(self, proposal: Any) -> Any:
