@@ -1,0 +1,86 @@
+"""Databases for the tests of the store: an SQLite file, SQLite in memory, and a real PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy.orm import Session
+
+from jupyterhub import orm
+from jupyterhub.core.roles import default_roles
+from jupyterhub.store.database import Database
+
+from .postgres import PACKAGE, Cluster, find_programs
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    programs = find_programs()
+    if programs is None:
+        pytest.skip(f"not run: needs PostgreSQL; install the package {PACKAGE}")
+    cluster = Cluster(programs)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(params=["sqlite", "memory", pytest.param("postgresql", marks=pytest.mark.engine)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, one test per kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/hub.sqlite"
+    if request.param == "memory":
+        return "sqlite:///:memory:"
+    cluster: Cluster = request.getfixturevalue("postgres")
+    return cluster.create_database()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.engine)])
+def served_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database that several connections can share."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/hub.sqlite"
+    cluster: Cluster = request.getfixturevalue("postgres")
+    return cluster.create_database()
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[..., Database]]:
+    """Open databases that are closed after the test."""
+    databases = []
+
+    def open_database(url: str, **options: object) -> Database:
+        database = Database.open(url, **options)  # type: ignore[arg-type]
+        databases.append(database)
+        return database
+
+    yield open_database
+    for database in reversed(databases):
+        database.close()
+
+
+@pytest.fixture
+def database(url: str, opened: Callable[..., Database]) -> Database:
+    """A database with the default roles and the hub's own client, as after a first start."""
+    database = opened(url)
+    database.run_sync(furnish)
+    return database
+
+
+@pytest.fixture
+def served(served_url: str, opened: Callable[..., Database]) -> Database:
+    """Like `database`, but never in memory."""
+    database = opened(served_url)
+    database.run_sync(furnish)
+    return database
+
+
+def furnish(session: Session) -> None:
+    """What every start of a hub makes sure of."""
+    session.add(orm.OAuthClient(identifier="jupyterhub", description="", secret="", redirect_uri=""))
+    for role in default_roles():
+        session.add(orm.Role(name=role["name"], description=role["description"], scopes=role["scopes"]))
