@@ -20,6 +20,7 @@ import pwd
 import shlex
 import signal
 import subprocess
+import types
 from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,8 @@ class Spawner(
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._flags: dict[str, bool] = {}
         self._start_guard = StartGuard()
+        if isinstance(kwargs.get("_deprecated_db_session"), types.FunctionType):
+            self._open_session = kwargs.pop("_deprecated_db_session")
         # An address, unlike the rest, is a property; plugins that wrap another spawner pass theirs on.
         server = kwargs.pop("server", None)
         super().__init__(*args, **kwargs)

@@ -28,7 +28,7 @@ _setup = threading.local()
 
 def _asked_by_traitlets() -> bool:
     # Assignments go through `getattr(type(object), name)` inside traitlets, which must find the trait there.
-    caller = sys._getframe(2).f_globals.get("__name__", "")
+    caller: str = sys._getframe(2).f_globals.get("__name__", "")
     return caller == "traitlets" or caller.startswith("traitlets.")
 
 
@@ -189,7 +189,7 @@ def _fit(trait: TraitType[Any, Any], value: Any) -> tuple[bool, Any]:
     if value is None:
         return bool(trait.allow_none), None
     try:
-        return True, trait._validate(_Nobody(), value)  # type: ignore[arg-type]
+        return True, trait._validate(_Nobody(), value)
     except TraitError:
         return False, None
     except Exception:
@@ -222,11 +222,10 @@ class SpawnerMeta(MetaHasTraits):
 
     def __new__(
         mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any
-    ) -> SpawnerMeta:
+    ) -> Any:
         if any(isinstance(base, SpawnerMeta) for base in bases):
             namespace = mcs._convert(bases, dict(namespace))
-        made: SpawnerMeta = super().__new__(mcs, name, bases, namespace, **kwargs)
-        return made
+        return super().__new__(mcs, name, bases, namespace, **kwargs)
 
     def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> None:
         # What the body became, not what it was: traitlets goes by this dictionary.

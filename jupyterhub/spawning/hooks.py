@@ -207,10 +207,11 @@ async def _finish_start(spawner: Any, result: Awaitable[Any]) -> Any:
 
 def wrap_class(cls: type) -> None:
     """Wrap the `start` and the hook methods of a finished class, its own and those of mixins, each once."""
-    for name, mark, wrap in (
-        ("start", "_notes_address", _wrap_start),
-        *((hook, "_runs_once", functools.partial(_wrap_hook, hook)) for hook in HOOKS),
-    ):
+    wrappers: dict[str, tuple[str, Callable[[Callable[..., Any]], Callable[..., Any]]]] = {
+        "start": ("_notes_address", _wrap_start),
+        **{hook: ("_runs_once", functools.partial(_wrap_hook, hook)) for hook in HOOKS},
+    }
+    for name, (mark, wrap) in wrappers.items():
         found = inspect.getattr_static(cls, name, None)
         if inspect.isfunction(found) and not hasattr(found, mark):
             setattr(cls, name, wrap(found))

@@ -75,11 +75,13 @@ class Polling(PollTraits, ServerView):
         that it has just started be judged before it answers.
         """
         if id(self) in _polling.get():
-            return await self.poll()
+            nested: int | None = await self.poll()
+            return nested
         if self._poll_in_flight is None:
             self._poll_in_flight = asyncio.ensure_future(self._shared_poll())
             self._poll_in_flight.add_done_callback(self._poll_done)
-        return await asyncio.shield(self._poll_in_flight)
+        status: int | None = await asyncio.shield(self._poll_in_flight)
+        return status
 
     def _poll_done(self, future: asyncio.Future[int | None]) -> None:
         self._poll_in_flight = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import types
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -18,12 +18,13 @@ from .record import RowRecord, SpawnerRecord
 __all__ = ["ServerView"]
 
 
-class _Lazy(AnyTrait):
-    """A value, or a function (nothing else that can be called) that gives it whenever somebody reads it."""
+class _PluginSession(AnyTrait):
+    """The session that was passed, else what `_open_session` gives, asked each time that somebody reads."""
 
     def get(self, obj: Any, cls: Any = None) -> Any:
-        value = super().get(obj, cls)
-        return value() if isinstance(value, types.FunctionType) else value
+        if self.name not in obj._trait_values and obj._open_session is not None:
+            return obj._open_session()
+        return super().get(obj, cls)
 
 
 class _Flag:
@@ -56,13 +57,14 @@ class ServerView(HasTraits):
     user = AnyTrait()
     orm_spawner = AnyTrait()
     db = AnyTrait()
-    _deprecated_db_session = _Lazy()
+    _deprecated_db_session = _PluginSession()
     _record = AnyTrait()
     _load_orm_spawner = AnyTrait()
 
     log: Any
     oauth_access_scopes: Any
     _flags: dict[str, bool]
+    _open_session: Callable[[], Any] | None = None
 
     @default("_record")
     def _record_default(self) -> SpawnerRecord | RowRecord:

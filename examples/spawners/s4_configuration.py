@@ -1,0 +1,27 @@
+"""S4: the settings that most deployments begin with.
+
+    jupyterhub -f examples/spawners/s4_configuration.py
+
+Log in with the name of an account of this machine, whose home is below /home: with your own, or as root with
+anybody's.
+"""
+
+# jupyterhub_config.py
+c = get_config()
+load_subconfig("common.py")
+
+# Use local process spawner (default)
+c.JupyterHub.spawner_class = 'localprocess'
+
+# Configure spawner settings
+c.Spawner.start_timeout = 60
+c.Spawner.http_timeout = 30
+
+# Set notebook directory
+c.Spawner.notebook_dir = '/home/{username}/notebooks'
+
+# Configure environment variables
+c.Spawner.environment = {
+    'JUPYTER_ENABLE_LAB': 'yes',
+    'JUPYTERHUB_SINGLEUSER_APP': 'jupyter_server.serverapp.ServerApp',
+}
