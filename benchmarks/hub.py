@@ -24,7 +24,13 @@ c.JupyterHub.log_level = "WARNING"
 
 
 def _hub(directory: Path, path: list[Path], config: str = TINY) -> HubProcess:
-    env = {"PATH": os.pathsep.join([*map(str, path), os.environ.get("PATH", "")]), "TEST_HUB_DIRECTORY": str(directory)}
+    env = {
+        "PATH": os.pathsep.join([*map(str, path), os.environ.get("PATH", "")]),
+        "TEST_HUB_DIRECTORY": str(directory),
+    }
+    if path[0] != Path(sys.executable).parent:
+        # Another installation must not find this checkout.
+        env["PYTHONPATH"] = ""
     return HubProcess(directory, config, env=env, bin_dir=path[0])
 
 
