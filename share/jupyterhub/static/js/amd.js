@@ -18,6 +18,14 @@
   var loaded = {};
   var defined = [];
   var aliases = {};
+  var queue = Promise.resolve();
+
+  // One script at a time: only so can an anonymous `define` be told from another's.
+  function inTurn(work) {
+    var result = queue.then(work);
+    queue = result.catch(function () {});
+    return result;
+  }
 
   function loadScript(url) {
     return new Promise(function (resolve, reject) {
@@ -34,21 +42,18 @@
       if (name === "jquery" && window.jQuery) {
         loaded[name] = Promise.resolve(window.jQuery);
       } else if (scripts[name]) {
-        // These libraries would register with an AMD loader; as plain scripts they set a global.
-        var amd = define.amd;
-        delete define.amd;
-        loaded[name] = loadScript(root + scripts[name].path).then(function () {
-          define.amd = amd;
-          return scripts[name].value();
-        });
+        loaded[name] = inTurn(function () {
+          // These libraries would register with an AMD loader; as plain scripts they set a global.
+          window.define = undefined;
+          return loadScript(root + scripts[name].path).finally(function () { window.define = define; });
+        }).then(scripts[name].value);
       } else if (modules[name]) {
         loaded[name] = import(root + modules[name]).then(function (module) { return module.default; });
       } else {
         var path = aliases[name] || name;
         var url = /^(https?:)?\//.test(path) ? path : root + (aliases[name] ? path : "js/" + path);
-        loaded[name] = loadScript(url.replace(/(\.js)?(\?.*)?$/, function (all, js, query) {
-          return ".js" + (query || "");
-        })).then(function (module) { return module ? run(module.needs, module.make) : undefined; });
+        var full = url.replace(/(\.js)?(\?.*)?$/, function (all, js, query) { return ".js" + (query || ""); });
+        loaded[name] = inTurn(function () { return loadScript(full); }).then(function (module) { return module ? run(module.needs, module.make) : undefined; });
       }
     }
     return loaded[name];
