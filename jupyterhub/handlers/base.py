@@ -206,6 +206,8 @@ class BaseHandler(HubRequestHandler):
             raise NamedServersDisabled()
         records = await self.context.directory.server_records(user)
         if server_name in records:
+            if self.settings.get("allow_existing_invalid_named_servers", "allow-start") != "allow-start":
+                check_server_name(server_name)
             return
         limit = await self.get_current_user_named_server_limit()
         if limit > 0 and sum(1 for name in records if name) >= limit:

@@ -17,6 +17,7 @@ from ..core.lifecycle import State
 from ..core.names import check_display_name
 from ..core.scopes.algebra import AllType, Resource
 from ..core.scopes.catalogue import scope_definitions
+from ..core.slugs import is_valid_safe_slug
 from ..core.urls import url_path_join
 from ..web import authz, errors
 from .base import FAST_FAILURE_SECONDS, BaseHandler
@@ -85,7 +86,7 @@ class HomeHandler(BaseHandler):
             url_path_join=url_path_join,
             default_server=default,
             spawners=[server for name, server in servers.items() if name],
-            invalid_server_names=[],
+            invalid_server_names=[name for name in servers if name and not is_valid_safe_slug(name)],
         )
         self.finish(page)
 

@@ -191,6 +191,17 @@ async def test_named_servers_obey_their_switch_and_their_limit(hub: PlayedHub) -
     assert (await browser.get("/hub/spawn/ada/lab")).code == 302, "the limit is for new names only"
 
 
+async def test_names_from_before_the_rule_are_shown_and_started_where_that_is_allowed(hub: PlayedHub) -> None:
+    hub.settings["allow_named_servers"] = True
+    browser = await hub.logged_in("ada")
+    hub.people["ada"].set_state("Old_Name", State.STOPPED)
+    assert "may have to be renamed" in text_of(await browser.get("/hub/home"))
+    hub.settings["allow_existing_invalid_named_servers"] = "allow-delete"
+    assert (await browser.get("/hub/spawn/ada/Old_Name")).code == 400
+    hub.settings["allow_existing_invalid_named_servers"] = "allow-start"
+    assert (await browser.get("/hub/spawn/ada/Old_Name")).code == 302
+
+
 async def test_other_peoples_servers_are_nobodys_business(hub: PlayedHub) -> None:
     """The same answer for a person who exists and one who does not."""
     hub.person("bob")
