@@ -6,8 +6,9 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar
 
 import traitlets as _traitlets
-from traitlets import Integer, List, TraitError, TraitType, Type, Undefined, Unicode
+from traitlets import HasTraits, Integer, List, TraitError, TraitType, Type, Undefined, Unicode
 from traitlets import Union as _Union
+from traitlets.config import Configurable
 
 from .core.urls import normalise_base_url
 
@@ -16,8 +17,10 @@ __all__ = [
     "Callable",
     "Command",
     "EntryPointType",
+    "HasTraits",
     "Integer",
     "List",
+    "TopicTraits",
     "TraitError",
     "TraitType",
     "Type",
@@ -33,6 +36,24 @@ Union = _Union
 def __getattr__(name: str) -> Any:
     # Old plugins import traitlets' own names from here.
     return getattr(_traitlets, name)
+
+
+class TopicTraits(HasTraits):
+    """Base of a class that holds the settings of one topic, to be mixed into a configurable class.
+
+    Not configurable itself, so that it is no section of configuration files: its settings are the class's own, in the
+    help and in generated files too.
+    """
+
+    @classmethod
+    def class_own_traits(cls, **metadata: Any) -> dict[str, Any]:
+        """Return the traits that no configurable base class has."""
+        above = [base for base in cls.__mro__[1:] if issubclass(base, Configurable)]
+        return {
+            name: trait
+            for name, trait in cls.class_traits(**metadata).items()
+            if all(getattr(base, name, None) is not trait for base in above)
+        }
 
 
 class URLPrefix(Unicode):  # type: ignore[type-arg]

@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from traitlets import Bool, Dict, HasTraits, Unicode, validate
+from traitlets import Bool, Dict, Unicode, validate
+
+from ..traitlets import TopicTraits
 
 
-class DatabaseSettings(HasTraits):
+class DatabaseSettings(TopicTraits):
     """Where the Hub keeps what it knows."""
 
     db_url = Unicode(

@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from traitlets import Bool, Callable, Float, HasTraits, Integer, Tuple, Union, validate
+from traitlets import Bool, Callable, Float, Integer, Tuple, Union, validate
+
+from ..traitlets import TopicTraits
 
 
-class LimitSettings(HasTraits):
+class LimitSettings(TopicTraits):
     """Limits, intervals and time-outs of the Hub as a whole. Intervals are in seconds."""
 
     concurrent_spawn_limit = Integer(

@@ -4,7 +4,7 @@ import logging
 from typing import Any
 from urllib.parse import urlsplit
 
-from traitlets import Bool, Callable, HasTraits, Integer, Set, TraitError, Unicode, Union, default, observe, validate
+from traitlets import Bool, Callable, Integer, Set, TraitError, Unicode, Union, default, observe, validate
 
 from ..core.urls import (
     PathNotes,
@@ -18,12 +18,12 @@ from ..core.urls import (
     subdomain_hook_legacy,
     url_path_join,
 )
-from ..traitlets import Command, EntryPointType, URLPrefix
+from ..traitlets import Command, EntryPointType, TopicTraits, URLPrefix
 
 SUBDOMAIN_HOOKS = {"idna": subdomain_hook_idna, "legacy": subdomain_hook_legacy}
 
 
-class NetworkSettings(HasTraits):
+class NetworkSettings(TopicTraits):
     """Public and private addresses, host names of users, TLS of the public side, the proxy."""
 
     log: Any

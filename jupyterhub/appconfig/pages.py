@@ -3,12 +3,13 @@
 import os
 from typing import Any
 
-from traitlets import Bool, Callable, Dict, HasTraits, List, Unicode, Union, default
+from traitlets import Bool, Callable, Dict, List, Unicode, Union, default
 
 from .._data import DATA_FILES_PATH
+from ..traitlets import TopicTraits
 
 
-class PageSettings(HasTraits):
+class PageSettings(TopicTraits):
     """Templates, landing pages, log-out, additions to the web application."""
 
     data_files_path = Unicode(

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from traitlets import Bool, Dict, Enum, HasTraits, List, Set, Union
+from traitlets import Bool, Dict, Enum, List, Set, Union
 
-from ..traitlets import EntryPointType
+from ..traitlets import EntryPointType, TopicTraits
 
 
-class PeopleSettings(HasTraits):
+class PeopleSettings(TopicTraits):
     """Authenticator, spawner, roles, groups, named servers."""
 
     authenticator_class = EntryPointType(

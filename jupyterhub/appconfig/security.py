@@ -7,7 +7,6 @@ from traitlets import (
     Bytes,
     Dict,
     Float,
-    HasTraits,
     Integer,
     List,
     Set,
@@ -18,11 +17,13 @@ from traitlets import (
     validate,
 )
 
+from ..traitlets import TopicTraits
+
 #: The authorities of internal TLS, in the order in which they are made.
 INTERNAL_AUTHORITIES = ("hub-ca", "notebooks-ca", "proxy-api-ca", "proxy-client-ca", "services-ca")
 
 
-class SecuritySettings(HasTraits):
+class SecuritySettings(TopicTraits):
     """What keeps people apart, and strangers out."""
 
     # Cookies

@@ -1,9 +1,11 @@
 """Services, and tokens that are known from the start (config §14, services-and-proxy A)."""
 
-from traitlets import Dict, HasTraits, List, Unicode
+from traitlets import Dict, List, Unicode
+
+from ..traitlets import TopicTraits
 
 
-class ServiceSettings(HasTraits):
+class ServiceSettings(TopicTraits):
     """Programs that work with the Hub."""
 
     services = List(

@@ -10,7 +10,6 @@ from traitlets import (
     Bunch,
     Dict,
     Float,
-    HasTraits,
     Integer,
     List,
     Unicode,
@@ -19,7 +18,7 @@ from traitlets import (
     validate,
 )
 
-from ..traitlets import ByteSpecification, Callable, Command
+from ..traitlets import ByteSpecification, Callable, Command, TopicTraits
 
 __all__ = [
     "EnvironmentTraits",
@@ -33,7 +32,7 @@ __all__ = [
 ]
 
 
-class NetworkTraits(HasTraits):
+class NetworkTraits(TopicTraits):
     """Where the server listens, and where it finds the Hub."""
 
     ip = Unicode(
@@ -63,7 +62,7 @@ class NetworkTraits(HasTraits):
         return value[1:-1] if value.startswith("[") and value.endswith("]") else value
 
 
-class ResourceTraits(HasTraits):
+class ResourceTraits(TopicTraits):
     """What a server may use."""
 
     mem_limit = ByteSpecification(
@@ -98,7 +97,7 @@ class ResourceTraits(HasTraits):
     ).tag(config=True)
 
 
-class EnvironmentTraits(HasTraits):
+class EnvironmentTraits(TopicTraits):
     """What the server is run as: command, directory, variables."""
 
     cmd = Command(
@@ -156,7 +155,7 @@ class EnvironmentTraits(HasTraits):
         return value
 
 
-class OAuthTraits(HasTraits):
+class OAuthTraits(TopicTraits):
     """What the server's own token, and those of its visitors, may do."""
 
     server_token_scopes = Union(
@@ -187,7 +186,7 @@ class OAuthTraits(HasTraits):
             )
 
 
-class HookTraits(HasTraits):
+class HookTraits(TopicTraits):
     """Functions of the deployment that are called around a start. All may be async."""
 
     pre_spawn_hook = Any(
@@ -240,7 +239,7 @@ class HookTraits(HasTraits):
     ).tag(config=True)
 
 
-class OptionTraits(HasTraits):
+class OptionTraits(TopicTraits):
     """What a user may choose before a start, and what groups get."""
 
     options_form = Union(
@@ -296,7 +295,7 @@ class OptionTraits(HasTraits):
     ).tag(config=True)
 
 
-class PollTraits(HasTraits):
+class PollTraits(TopicTraits):
     """How long things may take, and how often is looked."""
 
     start_timeout = Integer(
@@ -327,7 +326,7 @@ class PollTraits(HasTraits):
     death_interval = Float(0.1, help="Seconds between two looks while a server is being stopped.")
 
 
-class TLSTraits(HasTraits):
+class TLSTraits(TopicTraits):
     """Certificates for traffic between Hub, proxy and servers."""
 
     ssl_alt_names = Union(
