@@ -44,7 +44,7 @@ class HubProcess(OwnBase):
     __table_args__ = TABLE_OPTIONS
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
-    #: Random, so that a process can tell its own row from one that got the same id.
+    #: A random number, which does not come back as an id may. On PostgreSQL also that of the process's lock.
     key: Mapped[str] = mapped_column(Unicode(64), unique=True)
     hostname: Mapped[str] = mapped_column(Unicode(255), default="")
     pid: Mapped[int] = mapped_column(Integer, default=0)

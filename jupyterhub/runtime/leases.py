@@ -23,17 +23,39 @@ class Leases:
     def __init__(self, context: HubContext) -> None:
         self._context = context
         self.process_id: int | None = None
+        self._key = lease_store.new_key()
+        self._url = ""
 
     def register(self, url: str = "") -> None:
         """Announce this process. Blocks; part of start-up."""
-        self.process_id = self._context.database.run_sync(
-            lease_store.register_process, hostname=socket.gethostname(), pid=os.getpid(), url=url
+        database = self._context.database
+        self._url = url
+        # The lock comes first: a row whose lock nobody holds is that of a dead process.
+        locked = database.hold_advisory_lock(self._key)
+        self.process_id = database.run_sync(
+            lease_store.register_process,
+            hostname=socket.gethostname(),
+            pid=os.getpid(),
+            url=url,
+            key=self._key if locked else None,
+            alone=database.exclusive,
         )
 
     async def heartbeat(self) -> None:
-        """Say that this process lives."""
-        if self.process_id is not None:
-            await self._context.database.run(lease_store.heartbeat, self.process_id)
+        """Say that this process lives. One that others took for dead, after a long cut, announces itself anew."""
+        if self.process_id is None:
+            return
+        database = self._context.database
+        locked = await database.hold_process_lock(self._key)
+        if not await database.run(lease_store.heartbeat, self.process_id):
+            self._context.log.error("Other Hubs took this process for dead; servers they have taken over are theirs")
+            self.process_id = await database.run(
+                lease_store.register_process,
+                hostname=socket.gethostname(),
+                pid=os.getpid(),
+                url=self._url,
+                key=self._key if locked else None,
+            )
 
     async def dead_owners(self) -> list[int] | None:
         """Return the processes that no longer live, or None when nobody else can be alive."""

@@ -38,7 +38,9 @@ class Recovery:
     async def take_over(self) -> list[Handle]:
         """Take the lease of every active server nobody alive owns, and make its owner's wrapper known."""
         context = self._context
-        rows = await context.database.run(runs.take_over, context.leases.process_id)
+        rows = await context.database.run(
+            runs.take_over, context.leases.process_id, dead_owners=await context.leases.dead_owners()
+        )
         users = await context.directory.load_owners(rows)
         handles = []
         for row in rows:

@@ -524,11 +524,11 @@ class Database:
 
     # -- knowing that another process is alive ---------------------------------------------------------------
 
-    async def hold_process_lock(self, process_id: int) -> bool:
-        """`hold_advisory_lock` for a hub process, on a database thread."""
+    async def hold_process_lock(self, key: int) -> bool:
+        """`hold_advisory_lock`, on a database thread."""
         if not self.is_postgresql or self._write_threads is None:
             return False
-        job = self._write_threads.submit(self.hold_advisory_lock, process_id)
+        job = self._write_threads.submit(self.hold_advisory_lock, key)
         return await self._wait_for(job, self.hold_advisory_lock)
 
     def hold_advisory_lock(self, key: int) -> bool:

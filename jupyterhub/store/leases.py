@@ -7,7 +7,7 @@ from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, insert, or_, select, text, update
+from sqlalchemy import BigInteger, and_, cast, delete, func, insert, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from ..core.clock import aware
@@ -21,14 +21,13 @@ __all__ = [
     "forget_processes",
     "heartbeat",
     "list_processes",
+    "new_key",
     "register_process",
     "unregister_process",
 ]
 
-#: The first half of the advisory locks of hub processes on PostgreSQL; the second is the process's row id.
+#: The first half of the advisory locks of hub processes on PostgreSQL; the second is the process's key.
 ADVISORY_CLASS = 0x48554237
-#: Seconds a new process has for taking its advisory lock before the lack of it means anything.
-LOCK_GRACE_SECONDS = 5.0
 
 
 def _clock(session: Session) -> Any:
@@ -41,18 +40,26 @@ def _clock(session: Session) -> Any:
     return naive_now()
 
 
-def register_process(session: Session, *, hostname: str, pid: int, url: str = "", alone: bool = False) -> int:
+def new_key() -> int:
+    """A number by which a process is known while it lives: that of its advisory lock, taken before it registers."""
+    return secrets.randbelow(2**31 - 1) + 1
+
+
+def register_process(
+    session: Session, *, hostname: str, pid: int, url: str = "", key: int | None = None, alone: bool = False
+) -> int:
     """Announce a process and return its row's id. `url` is where other processes reach it.
 
-    With `alone` nobody else can be alive, and rows that earlier processes left behind are removed.
+    `key` is the number of the advisory lock that the process holds; without one it is only missed by its
+    heartbeat. With `alone` nobody else can be alive, and rows that earlier processes left behind are removed.
     """
     if alone:
         session.execute(delete(HubProcess))
     now = session.scalar(select(_clock(session))) if session.get_bind().dialect.name != "sqlite" else naive_now()
+    # A number below zero stands for "holds no lock".
+    text_key = str(key if key is not None else -new_key())
     result = session.execute(
-        insert(HubProcess).values(
-            key=secrets.token_hex(16), hostname=hostname, pid=pid, url=url, started=now, heartbeat=now
-        )
+        insert(HubProcess).values(key=text_key, hostname=hostname, pid=pid, url=url, started=now, heartbeat=now)
     )
     return int(result.inserted_primary_key[0])  # type: ignore[attr-defined]
 
@@ -94,8 +101,8 @@ def dead_processes(session: Session, after_seconds: float) -> list[int]:
             )
         )
         meaningful = HubProcess.heartbeat > func.timezone("utc", func.pg_postmaster_start_time())
-        settled = HubProcess.started < now - timedelta(seconds=LOCK_GRACE_SECONDS)
-        gone = or_(gone, meaningful & settled & HubProcess.id.not_in(held))
+        key = cast(HubProcess.key, BigInteger)
+        gone = or_(gone, and_(meaningful, key > 0, key.not_in(held)))
     return list(session.scalars(select(HubProcess.id).where(gone)))
 
 

@@ -18,6 +18,7 @@ from .. import orm
 from ..core import lifecycle, secrets
 from ..core.clock import aware
 from ..core.errors import LeaseLost, PluginMistake, ServerBusy, ServerExists, ServerNotFound
+from ..core.shares import renamed_scopes
 from ..orm.base import naive_now
 from ..orm.own import Run
 from ..orm.users import user_group_map
@@ -182,24 +183,35 @@ def ensure(session: Session, user_id: int, name: str, display_name: str = "") ->
 
 
 def rename(session: Session, spawner_id: int, new_name: str) -> None:
-    """Give a stopped server another name. Raises ServerExists when its owner has one of that name."""
+    """Give a stopped server another name. Raises ServerNotFound, or ServerExists when its owner has one of that name.
+
+    Scopes of shares name the server they are for, so those of this one are written anew.
+    """
     spawner = session.get(orm.Spawner, spawner_id)
     if spawner is None:
         raise ServerNotFound()
+    owner = session.scalar(select(orm.User.name).where(orm.User.id == spawner.user_id)) or ""
     taken = session.scalar(
         select(orm.Spawner.id).where(orm.Spawner.user_id == spawner.user_id, orm.Spawner.name == new_name)
     )
     if taken is not None:
-        raise ServerExists(spawner.user.name if spawner.user else "", new_name)
-    if spawner.display_name in (None, "", spawner.name):
+        raise ServerExists(owner, new_name)
+    old = spawner.name or ""
+    if spawner.display_name in (None, "", old):
         spawner.display_name = new_name
     spawner.name = new_name
+    models: tuple[Any, ...] = (orm.Share, orm.ShareCode)
+    for model in models:
+        for share in session.scalars(select(model).where(model.spawner_id == spawner_id)).all():
+            share.scopes = list(renamed_scopes(share.scopes or (), f"{owner}/{old}", f"{owner}/{new_name}"))
+    note_change(session, orm.User, spawner.user_id)
 
 
 def remove(session: Session, spawner_id: int) -> None:
     """Delete a stopped server with everything that hangs on it (database §6)."""
     spawner = session.get(orm.Spawner, spawner_id)
     if spawner is not None:
+        note_change(session, orm.User, spawner.user_id)
         session.delete(spawner)
 
 
