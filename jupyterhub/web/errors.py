@@ -128,9 +128,8 @@ def _message_of(error: HTTPError) -> str:
     text = error.log_message
     if not text:
         return ""
-    if not error.args:
-        return text
     try:
+        # Also without arguments: Tornado doubled the percent signs of a text that came without any.
         return text % error.args
     except (TypeError, ValueError):
         return text
