@@ -58,7 +58,9 @@ async def test_only_begun_steps_are_taken_back_last_first() -> None:
 async def test_a_failing_undo_is_reported_and_the_others_still_run() -> None:
     diary, reported = Diary("undo route"), []
     undone = await undo_steps(
-        STEPS, diary, begun=["token", "process", "answer", "route"],
+        STEPS,
+        diary,
+        begun=["token", "process", "answer", "route"],
         report=lambda name, error: reported.append((name, str(error))),
     )
     assert diary.entries == ["undo route", "undo process", "undo token"]
@@ -68,9 +70,7 @@ async def test_a_failing_undo_is_reported_and_the_others_still_run() -> None:
 
 async def test_cancelling_a_clean_up_does_not_leave_it_half_done() -> None:
     diary = Diary(waits="undo process")
-    task = asyncio.ensure_future(
-        undo_steps(STEPS, diary, begun=["token", "process"], report=lambda *_: None)
-    )
+    task = asyncio.ensure_future(undo_steps(STEPS, diary, begun=["token", "process"], report=lambda *_: None))
     await diary.waiting.wait()
     task.cancel()
     diary.release.set()
