@@ -38,11 +38,12 @@ def maybe_future(obj: Any) -> asyncio.Future[Any]:
     Awaitables of any kind become a task or future, futures of an executor are wrapped, any other value is the
     result of a future that is already done.
     """
-    if isinstance(obj, concurrent.futures.Future):
-        return asyncio.wrap_future(obj)
     if inspect.isawaitable(obj):
         return asyncio.ensure_future(obj)
-    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    loop = asyncio.get_running_loop()
+    if isinstance(obj, concurrent.futures.Future):
+        return asyncio.wrap_future(obj, loop=loop)
+    future: asyncio.Future[Any] = loop.create_future()
     future.set_result(obj)
     return future
 
@@ -97,9 +98,7 @@ async def exponential_backoff(
         await asyncio.sleep(pause)
 
 
-async def iterate_until(
-    deadline_future: Awaitable[Any], generator: AsyncIterator[T]
-) -> AsyncGenerator[T, None]:
+async def iterate_until(deadline_future: Awaitable[Any], generator: AsyncIterator[T]) -> AsyncGenerator[T, None]:
     """Yield the generator's items until it ends or `deadline_future` is done (plugins §10).
 
     Items that are ready at the same moment as the deadline are still yielded. The future's own outcome is left
@@ -232,9 +231,7 @@ class BackgroundTasks:
             # Again after a while: `asyncio.wait_for` may lose a cancellation when what it waits for ends just then.
             _, stuck = await asyncio.wait(stuck, timeout=min(left, 0.5))
         for task in stuck:
-            self._log.error(
-                "The background task '%s' did not end within %g seconds", task.get_name(), timeout
-            )
+            self._log.error("The background task '%s' did not end within %g seconds", task.get_name(), timeout)
 
 
 def asyncio_all_tasks(loop: asyncio.AbstractEventLoop | None = None) -> set[asyncio.Task[Any]]:

@@ -89,9 +89,7 @@ def _read_key(key: str | bytes) -> bytes:
 class CryptKeeper(SingletonConfigurable):
     """Holder of the encryption keys. Whoever owns the configuration creates the instance with it."""
 
-    n_threads = Integer(max(os.cpu_count() or 1, 1), help="Threads that encrypt and decrypt.").tag(
-        config=True
-    )
+    n_threads = Integer(max(os.cpu_count() or 1, 1), help="Threads that encrypt and decrypt.").tag(config=True)
 
     keys: Any = List(
         help=f"""Keys for auth_state: the first encrypts, each of them decrypts, so that a new one is put in front.

@@ -55,7 +55,8 @@ class JupyterHubHTTPClient(SingletonConfigurable):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._loop = asyncio.get_running_loop()
+        # Connections belong to a loop; without one the mistake shows here and not at the first request.
+        asyncio.get_running_loop()
         self._sessions: dict[str, aiohttp.ClientSession] = {}
 
     @property

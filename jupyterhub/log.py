@@ -16,7 +16,9 @@ from tornado.web import StaticFileHandler
 
 __all__ = ["DEFAULT_DATE_FORMAT", "DEFAULT_LOG_FORMAT", "QUIET_PATHS", "CoroutineLogFormatter", "log_request"]
 
-DEFAULT_LOG_FORMAT = "%(color)s[%(levelname)1.1s %(asctime)s.%(msecs).03d %(name)s %(module)s:%(lineno)d]%(end_color)s %(message)s"
+DEFAULT_LOG_FORMAT = (
+    "%(color)s[%(levelname)1.1s %(asctime)s.%(msecs).03d %(name)s %(module)s:%(lineno)d]%(end_color)s %(message)s"
+)
 DEFAULT_DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
 
 QUIET_PATHS = ("/health",)

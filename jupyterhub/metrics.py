@@ -41,9 +41,7 @@ SPAWN_DURATION_BUCKETS = _buckets(
     "JUPYTERHUB_SERVER_SPAWN_DURATION_SECONDS_BUCKETS",
     (0.5, 1, 2.5, 5, 10, 15, 30, 60, 120, 180, 300, 600, math.inf),
 )
-STOP_DURATION_BUCKETS = _buckets(
-    "JUPYTERHUB_SERVER_STOP_DURATION_SECONDS_BUCKETS", tuple(Histogram.DEFAULT_BUCKETS)
-)
+STOP_DURATION_BUCKETS = _buckets("JUPYTERHUB_SERVER_STOP_DURATION_SECONDS_BUCKETS", tuple(Histogram.DEFAULT_BUCKETS))
 
 
 class _Word(str, Enum):
@@ -144,9 +142,7 @@ SERVER_SPAWN_DURATION_SECONDS = Histogram(
 )
 RUNNING_SERVERS = Gauge("running_servers", "Servers that are active", namespace=metrics_prefix)
 TOTAL_USERS = Gauge("total_users", "Users known to the Hub", namespace=metrics_prefix)
-ACTIVE_USERS = Gauge(
-    "active_users", "Users who were active within a period", ["period"], namespace=metrics_prefix
-)
+ACTIVE_USERS = Gauge("active_users", "Users who were active within a period", ["period"], namespace=metrics_prefix)
 CHECK_ROUTES_DURATION_SECONDS = Histogram(
     "check_routes_duration_seconds",
     "Seconds to compare and repair the proxy's routes",
@@ -166,9 +162,7 @@ PROXY_POLL_DURATION_SECONDS = Histogram(
 LOGIN_DURATION_SECONDS = Histogram(
     "login_duration_seconds", "Seconds that a log-in took", ["status"], namespace=metrics_prefix
 )
-LOGOUT_DURATION_SECONDS = Histogram(
-    "logout_duration_seconds", "Seconds that a log-out took", namespace=metrics_prefix
-)
+LOGOUT_DURATION_SECONDS = Histogram("logout_duration_seconds", "Seconds that a log-out took", namespace=metrics_prefix)
 CSP_REPORTS_TOTAL = Counter(
     "csp_reports_total",
     "Violations of the content security policy reported by browsers",
@@ -254,9 +248,9 @@ class PeriodicMetricsCollector(LoggingConfigurable):
     event_loop_interval_enabled = Bool(True, help="Measure how late the event loop gets to what is due.").tag(
         config=True
     )
-    event_loop_interval_resolution = Float(
-        0.05, help="Seconds between two samples of the event loop's lateness."
-    ).tag(config=True)
+    event_loop_interval_resolution = Float(0.05, help="Seconds between two samples of the event loop's lateness.").tag(
+        config=True
+    )
     event_loop_interval_log_threshold = Float(
         1.0, help="Log a warning when the event loop was held up for this many seconds or longer."
     ).tag(config=True)

@@ -125,9 +125,7 @@ async def _fetch_head(url: str, ssl_context: ssl.SSLContext | None) -> ServerAns
         try:
             head = await reader.readuntil(b"\r\n\r\n")
         except asyncio.IncompleteReadError:
-            raise ConnectionResetError(
-                errno.ECONNRESET, f"{url} closed the connection without an answer"
-            ) from None
+            raise ConnectionResetError(errno.ECONNRESET, f"{url} closed the connection without an answer") from None
         except asyncio.LimitOverrunError:
             raise ValueError(f"the headers of {url} are too long") from None
     finally:

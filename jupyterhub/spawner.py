@@ -369,12 +369,10 @@ class LocalProcessSpawner(Spawner):
     of the Hub's, of bounded size.
     """
 
-    interrupt_timeout = Integer(
-        30, help="Seconds that a server has to end after SIGINT, before SIGTERM."
-    ).tag(config=True)
-    term_timeout = Integer(30, help="Seconds that a server has to end after SIGTERM, before SIGKILL.").tag(
+    interrupt_timeout = Integer(30, help="Seconds that a server has to end after SIGINT, before SIGTERM.").tag(
         config=True
     )
+    term_timeout = Integer(30, help="Seconds that a server has to end after SIGTERM, before SIGKILL.").tag(config=True)
     kill_timeout = Integer(5, help="Seconds to wait for the end after SIGKILL.").tag(config=True)
     popen_kwargs = Dict(
         help="""More arguments for subprocess.Popen, for instance a working directory. The environment cannot be set
@@ -409,17 +407,9 @@ class LocalProcessSpawner(Spawner):
 
     @default("env_keep")
     def _env_keep_default(self) -> list[str]:
-        return [
-            "CONDA_DEFAULT_ENV",
-            "CONDA_ROOT",
-            "JUPYTERHUB_SINGLEUSER_APP",
-            "LANG",
-            "LC_ALL",
-            "LD_LIBRARY_PATH",
-            "PATH",
-            "PYTHONPATH",
-            "VIRTUAL_ENV",
-        ]
+        python = "CONDA_DEFAULT_ENV CONDA_ROOT PYTHONPATH VIRTUAL_ENV JUPYTERHUB_SINGLEUSER_APP"
+        system = "LANG LC_ALL LD_LIBRARY_PATH PATH"
+        return sorted([*python.split(), *system.split()])
 
     @default("add_user_cmd")
     def _add_user_cmd_default(self) -> list[str]:
@@ -527,9 +517,7 @@ class LocalProcessSpawner(Spawner):
         self.log.info("Starting %s: %s", self._log_name, shlex.join(command))
 
         def launch() -> subprocess.Popen[bytes]:
-            return localprocess.launch(
-                command, env=env, options=popen_options, run_file=run_file, output=output
-            )
+            return localprocess.launch(command, env=env, options=popen_options, run_file=run_file, output=output)
 
         # On a thread, because preparing the child may wait for a home directory that is far away.
         launching = asyncio.get_running_loop().run_in_executor(None, launch)
@@ -687,9 +675,7 @@ class LocalProcessSpawner(Spawner):
     async def move_certs(self, paths: dict[str, str]) -> dict[str, str]:
         """Copy the files to where only the user can read them, in the user's home."""
         preexec_fn, env = self.make_preexec_fn(self.user.name), self.user_env({})
-        return await asyncio.get_running_loop().run_in_executor(
-            None, certificates.hand_over, paths, preexec_fn, env
-        )
+        return await asyncio.get_running_loop().run_in_executor(None, certificates.hand_over, paths, preexec_fn, env)
 
 
 class SimpleLocalProcessSpawner(LocalProcessSpawner):

@@ -114,10 +114,7 @@ def _words(annotation: Any) -> set[str] | None:
             return None
         return set(re.findall(r"\w+", annotation)) - {"Union", "Optional", "typing", "t"}
     if get_origin(annotation) in (Union, types.UnionType):
-        return {
-            "None" if part is type(None) else getattr(part, "__name__", str(part))
-            for part in get_args(annotation)
-        }
+        return {"None" if part is type(None) else getattr(part, "__name__", str(part)) for part in get_args(annotation)}
     return None
 
 
@@ -138,9 +135,7 @@ def _is_constant(annotation: Any) -> bool:
     return origin is ClassVar or getattr(origin, "_name", None) == "Final"
 
 
-def annotated_traits(
-    namespace: Mapping[str, Any], annotations: Mapping[str, Any]
-) -> dict[str, TraitType[Any, Any]]:
+def annotated_traits(namespace: Mapping[str, Any], annotations: Mapping[str, Any]) -> dict[str, TraitType[Any, Any]]:
     """The traits for a class body: annotated names that have a plain default."""
     found: dict[str, TraitType[Any, Any]] = {}
     for name, annotation in annotations.items():
@@ -220,9 +215,7 @@ def _copier(value: Any) -> Callable[[Any], Any]:
 class SpawnerMeta(MetaHasTraits):
     """The metaclass of `Spawner`: converts the plain attributes of its subclasses, and of nothing else."""
 
-    def __new__(
-        mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any
-    ) -> Any:
+    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> Any:
         if any(isinstance(base, SpawnerMeta) for base in bases):
             namespace = mcs._convert(bases, dict(namespace))
         return super().__new__(mcs, name, bases, namespace, **kwargs)

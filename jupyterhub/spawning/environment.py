@@ -85,9 +85,7 @@ def _hub_variables(spawner: Spawner) -> dict[str, Any]:
         env["JUPYTERHUB_COOKIE_OPTIONS"] = json.dumps(spawner.cookie_options)
     env["JUPYTERHUB_COOKIE_HOST_PREFIX_ENABLED"] = "1" if spawner.cookie_host_prefix_enabled else "0"
     env["JUPYTERHUB_HOST"] = hub.public_host
-    env["JUPYTERHUB_OAUTH_CALLBACK_URL"] = url_path_join(
-        user.url, url_escape_path(spawner.name), "oauth_callback"
-    )
+    env["JUPYTERHUB_OAUTH_CALLBACK_URL"] = url_path_join(user.url, url_escape_path(spawner.name), "oauth_callback")
     access = json.dumps(list(spawner.oauth_access_scopes))
     env["JUPYTERHUB_OAUTH_SCOPES"] = env["JUPYTERHUB_OAUTH_ACCESS_SCOPES"] = access
     env["JUPYTERHUB_OAUTH_CLIENT_ALLOWED_SCOPES"] = json.dumps(_client_scopes(spawner))

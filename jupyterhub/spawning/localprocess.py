@@ -370,9 +370,7 @@ def launch(
             os.close(complaint_writer)
             complaint_writer = -1
             said = os.read(complaint_reader, 2000).decode("utf8", "replace")
-            raise RuntimeError(
-                f"The server's process could not be prepared: {said or 'no reason given'}"
-            ) from None
+            raise RuntimeError(f"The server's process could not be prepared: {said or 'no reason given'}") from None
         except OSError:
             if run_file is not None:
                 run_file.remove()

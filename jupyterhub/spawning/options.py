@@ -111,9 +111,7 @@ async def apply_user_options(spawner: Spawner, options: Mapping[str, Any]) -> No
         raise
     except Exception as error:
         spawner.log.exception("%s: the chosen options cannot be applied", spawner._log_name)
-        raise _refusal(
-            f"The chosen options cannot be applied: {str(error) or type(error).__name__}"
-        ) from error
+        raise _refusal(f"The chosen options cannot be applied: {str(error) or type(error).__name__}") from error
 
 
 def _refusal(message: str) -> web.HTTPError:
@@ -148,9 +146,7 @@ def _assign(spawner: Spawner, options: Mapping[str, Any], mapping: Mapping[str, 
             ", ".join(map(str, plan.unmapped)),
         )
     for setting in plan.missing:
-        spawner.log.error(
-            "%s has no setting %s, which apply_user_options names", type(spawner).__name__, setting
-        )
+        spawner.log.error("%s has no setting %s, which apply_user_options names", type(spawner).__name__, setting)
 
 
 async def overrides_by_entry(spawner: Spawner, groups: list[str]) -> list[dict[str, Any]]:

@@ -116,9 +116,7 @@ def settings_for(profile: Mapping[str, Any], options: Mapping[str, Any]) -> list
         unlisted: Mapping[str, Any] = option.get("unlisted_choice") or {}
         wanted = options.get(name)
         if wanted is None:
-            choice = next(
-                (c for c in choices.values() if c.get("default")), next(iter(choices.values()), None)
-            )
+            choice = next((c for c in choices.values() if c.get("default")), next(iter(choices.values()), None))
             found += _overrides(choice or {}).items()
         elif isinstance(wanted, str) and wanted in choices:
             found += _overrides(choices[wanted]).items()
@@ -164,9 +162,7 @@ def form(profiles: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> st
     except InvalidRequest:
         selected = default_of(profiles)
     items = "".join(_profile_html(profile, profile is selected, chosen) for profile in profiles)
-    return (
-        f'<fieldset class="profiles" id="profiles-list"><legend>Choose a profile</legend>{items}</fieldset>'
-    )
+    return f'<fieldset class="profiles" id="profiles-list"><legend>Choose a profile</legend>{items}</fieldset>'
 
 
 def _profile_html(profile: Mapping[str, Any], checked: bool, chosen: Mapping[str, Any]) -> str:

@@ -43,9 +43,7 @@ class NetworkTraits(TopicTraits):
         """,
     ).tag(config=True)
 
-    port = Integer(0, help="Port on which the server listens; 0 lets the spawner choose a free one.").tag(
-        config=True
-    )
+    port = Integer(0, help="Port on which the server listens; 0 lets the spawner choose a free one.").tag(config=True)
 
     hub_connect_url = Unicode(
         None,
@@ -138,9 +136,9 @@ class EnvironmentTraits(TopicTraits):
 
     debug = Bool(False, help="Let the server log more.").tag(config=True)
 
-    disable_user_config = Bool(
-        False, help="Let the server ignore configuration files that its user can write."
-    ).tag(config=True)
+    disable_user_config = Bool(False, help="Let the server ignore configuration files that its user can write.").tag(
+        config=True
+    )
 
     env = Dict(help="Old name of `environment` for subclasses; deprecated.")
 
@@ -306,9 +304,9 @@ class PollTraits(TopicTraits):
         30, help="Seconds until a started server must answer over HTTP, or it counts as failed."
     ).tag(config=True)
 
-    poll_interval = Integer(
-        30, help="Seconds between two looks at whether the server still runs; 0 for none."
-    ).tag(config=True)
+    poll_interval = Integer(30, help="Seconds between two looks at whether the server still runs; 0 for none.").tag(
+        config=True
+    )
 
     poll_jitter = Float(
         0.1,

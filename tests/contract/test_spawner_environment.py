@@ -128,7 +128,8 @@ def test_an_amount_that_cannot_be_read_is_refused(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "amount"), [("0.5G", 536870912), ("1.5K", 1536), (" 1G", 1073741824), ("1e3K", 1024000), (1.9, 1)]
+    ("value", "amount"),
+    [("0.5G", 536870912), ("1.5K", 1536), (" 1G", 1073741824), ("1e3K", 1024000), (1.9, 1)],
 )
 def test_amounts(value: Any, amount: int) -> None:
     assert StartsNothing(mem_limit=value).mem_limit == amount
