@@ -200,11 +200,16 @@ def rename(session: Session, spawner_id: int, new_name: str) -> None:
     if spawner.display_name in (None, "", old):
         spawner.display_name = new_name
     spawner.name = new_name
+    rewrite_shares(session, spawner_id, f"{owner}/{old}", f"{owner}/{new_name}")
+    note_change(session, orm.User, spawner.user_id)
+
+
+def rewrite_shares(session: Session, spawner_id: int, old: str, new: str) -> None:
+    """Let the stored scopes of shares and codes follow a server from one `owner/server` to another (rest-api §3.7)."""
     models: tuple[Any, ...] = (orm.Share, orm.ShareCode)
     for model in models:
-        for share in session.scalars(select(model).where(model.spawner_id == spawner_id)).all():
-            share.scopes = list(renamed_scopes(share.scopes or (), f"{owner}/{old}", f"{owner}/{new_name}"))
-    note_change(session, orm.User, spawner.user_id)
+        for row in session.scalars(select(model).where(model.spawner_id == spawner_id)).all():
+            row.scopes = list(renamed_scopes(row.scopes or (), old, new))
 
 
 def remove(session: Session, spawner_id: int) -> None:

@@ -16,7 +16,6 @@ from .. import orm
 from ..core.clock import aware
 from ..core.errors import UserExists
 from ..core.scopes.algebra import AllType, FilterSet
-from ..core.shares import renamed_scopes
 from ..orm.own import Run
 from . import runs
 from .changes import note_change
@@ -203,13 +202,10 @@ def rename(session: Session, user_id: int, name: str) -> None:
         return
     old, row.name = row.name, name
     _flush_name(session, name)
-    for model in (orm.Share, orm.ShareCode):
-        for share, server in session.execute(
-            select(model, orm.Spawner.name)
-            .join(orm.Spawner, orm.Spawner.id == model.spawner_id)
-            .where(model.owner_id == user_id)
-        ).all():
-            share.scopes = list(renamed_scopes(share.scopes or (), f"{old}/{server}", f"{name}/{server}"))
+    for server_id, server in session.execute(
+        select(orm.Spawner.id, orm.Spawner.name).where(orm.Spawner.user_id == user_id)
+    ).all():
+        runs.rewrite_shares(session, server_id, f"{old}/{server}", f"{name}/{server}")
 
 
 def set_admin(session: Session, user_id: int, admin: bool) -> None:
