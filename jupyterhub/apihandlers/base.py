@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlencode, urlparse, urlunparse
+from urllib.parse import urlencode, urlsplit
 
 from tornado import web
 
 from ..core.clock import isoformat
-from ..core.scopes.algebra import Resource
+from ..core.scopes.algebra import Resource, ScopeSet
 from ..handlers.base import BaseHandler
+from ..store.values import GroupRecord
 from ..web import errors
 from . import models
+from .schemas import UserBody, check_body
+
+__all__ = ["PAGINATION_MEDIA_TYPE", "API404", "APIHandler"]
 
 PAGINATION_MEDIA_TYPE = "application/jupyterhub-pagination+json"
 
@@ -25,6 +31,8 @@ class APIHandler(BaseHandler):
     # Answers hold what only the person may read, so reading is checked as well (rest-api §1.6).
     _xsrf_safe_methods = frozenset({"HEAD", "OPTIONS"})
 
+    # Headers
+
     @property
     def content_security_policy(self) -> str:
         return f"{super().content_security_policy}; default-src 'none'"
@@ -32,43 +40,46 @@ class APIHandler(BaseHandler):
     def get_content_type(self) -> str:
         return "application/json"
 
-    async def prepare(self) -> None:
-        await super().prepare()
+    def options(self, *args: Any, **kwargs: Any) -> None:
+        """Answer a browser's question about what it may send; anybody may ask."""
+        self.finish()
+
+    # Who asks
+
+    async def _identify_by_cookie(self) -> Any:
+        if not self.check_post_content_type():
+            return None
+        return await super()._identify_by_cookie()
+
+    def check_post_content_type(self) -> bool:
+        """Whether a POST is JSON or says nothing about its type.
+
+        A form of another site can post with the browser's cookies, but not as JSON; so such cookies do not count
+        (rest-api §1.4).
+        """
+        content_type = self.request.headers.get("Content-Type")
+        if self.request.method != "POST" or content_type is None:
+            return True
+        return any(part.strip().startswith("application/json") for part in content_type.split(";"))
 
     def check_xsrf_cookie(self) -> None:
-        """Leave out strangers, who are refused for having no credentials, unless a page of some origin asks."""
+        """Check whoever a cookie identifies, and strangers that a page of another site sends (rest-api §1.6)."""
         if getattr(self, "_jupyterhub_user", None) is None and "Origin" not in self.request.headers:
             return
         super().check_xsrf_cookie()
 
-    def _identify_allowed_by_cookie(self) -> bool:
-        """A form of another site can post with the browser's cookies; it cannot post JSON (rest-api §1.4)."""
-        if self.request.method != "POST" or "Content-Type" not in self.request.headers:
-            return True
-        return any(
-            part.strip().startswith("application/json") for part in self.request.headers["Content-Type"].split(";")
-        )
-
-    async def _identify_by_cookie(self) -> Any:
-        if not self._identify_allowed_by_cookie():
-            return None
-        return await super()._identify_by_cookie()
-
-    def refuse_stranger(self) -> None:
-        """Raise 403 for a caller nobody knows."""
-        raise web.HTTPError(403, "Missing or invalid credentials.")
-
     def check_referer(self) -> bool:
-        """Kept for old plugins: the referer has not been looked at for years."""
+        """Return True: the referer is not looked at. Kept for plugins that ask."""
         return True
 
-    def check_post_content_type(self) -> bool:
-        """Whether a POST is JSON, or says nothing about its type."""
-        return self._identify_allowed_by_cookie()
+    async def may(self, scope: str, **resource: str) -> bool:
+        """Return whether the caller holds a scope for a resource (user, server, group, service)."""
+        return bool(await self.context.access.covers(self.caller, scope, **resource))
 
-    def options(self, *args: Any, **kwargs: Any) -> None:
-        """Answer a browser's question about what it may send; anybody may ask."""
-        self.finish()
+    @property
+    def viewer(self) -> models.Viewer:
+        """The caller as somebody to whom models are shown."""
+        return models.Viewer(self.context, self.held_scopes or ScopeSet())
 
     # JSON
 
@@ -77,19 +88,17 @@ class APIHandler(BaseHandler):
         if not self.request.body:
             return None
         try:
-            return json.loads(self.request.body.strip().decode("utf-8"))
+            return json.loads(self.request.body.decode("utf-8").strip())
         except ValueError:
-            self.log.debug("Bad JSON: %.200r", self.request.body)
-            raise web.HTTPError(400, "Invalid JSON in body of request") from None
+            self.log.debug("Not JSON: %.200r", self.request.body)
+            raise web.HTTPError(400, "The body is not valid JSON") from None
 
-    def get_json_object(self, *, required: bool = False) -> dict[str, Any]:
-        """Return the body as an object, {} for none. Raises 400 for anything else."""
+    def read_body(self, shape: Any, *, required: bool = False) -> dict[str, Any]:
+        """Return the body as an object of a declared shape, {} for none. Raises 400 for anything else."""
         body = self.get_json_body()
-        if not body and not required:
+        if body is None and not required:
             return {}
-        if not isinstance(body, dict):
-            raise web.HTTPError(400, f"The body must be a JSON object, not {type(body).__name__}")
-        return body
+        return check_body(body, shape)
 
     def write_json(self, value: Any, status: int = 200) -> None:
         """Send a value as JSON."""
@@ -97,49 +106,79 @@ class APIHandler(BaseHandler):
         self.set_header("Content-Type", "application/json")
         self.finish(json.dumps(value, default=_encode))
 
+    def write_nothing(self, status: int = 204) -> None:
+        """Send an answer without a body."""
+        self.set_status(status)
+        if status == 204:
+            self.clear_header("Content-Type")
+        self.finish()
+
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer an error as {"status", "message"} (rest-api §1.3)."""
         exc_info = kwargs.get("exc_info")
-        error = exc_info[1] if exc_info else None
-        answer = errors.answer_for(error, status_code)
+        answer = errors.answer_for(exc_info[1] if exc_info else None, status_code)
         message: str | None = answer.message or None
         if answer.status == 500 and message is None:
             message = "Internal Server Error"
+        # Only what belongs to the error: a plugin may have set a cookie or a type before it failed.
         self.clear()
-        self.set_status(answer.status, answer.reason or None)
+        # A reason phrase is a header's content: what a plugin puts in must not be able to end the line.
+        reason = re.sub(r"[\x00-\x1f\x7f]+", " ", str(kwargs.get("reason") or answer.reason or ""))
+        self.set_status(answer.status, reason.encode("latin-1", "replace").decode("latin-1") or None)
         self.set_header("Content-Type", "application/json")
         for name, value in answer.headers.items():
             self.set_header(name, value)
         self.finish(json.dumps({"status": answer.status, "message": message}))
 
-    # Models for handlers of plugins; our own use the functions of `models`
-
-    def server_model(self, spawner: Any, *, user: Any = None) -> dict[str, Any]:
-        """Return the model of a spawner's server, as far as the caller may see it."""
-        return models.server_of_record(self, spawner._record, user or spawner.user)
+    # Models, for handlers of plugins; ours use the functions of `models`
 
     def user_model(self, user: Any) -> dict[str, Any]:
         """Return the model of a user wrapper, as far as the caller may see it."""
-        return models.user_model(self, user.record, list(user.records.values()))
+        return models.user_model(self.viewer, user)
+
+    def server_model(self, spawner: Any, *, user: Any = None) -> dict[str, Any]:
+        """Return the model of a spawner's server, as far as the caller may see it."""
+        return models.server_model(self.viewer, spawner._record, user or spawner.user)
 
     def group_model(self, group: Any) -> dict[str, Any]:
-        """Return the model of a group's row."""
-        model = {
-            "kind": "group", "name": group.name, "roles": [role.name for role in group.roles],
-            "users": [user.name for user in group.users], "properties": group.properties or {},
-        }
-        return models.filter_group(self, model)
+        """Return the model of a group's row, as far as the caller may see it."""
+        record = GroupRecord(
+            id=group.id,
+            name=group.name,
+            properties=group.properties or {},
+            users=tuple(user.name for user in group.users),
+            roles=tuple(role.name for role in group.roles),
+        )
+        return models.group_model(self.viewer, record)
 
     def service_model(self, service: Any) -> dict[str, Any]:
-        """Return the model of a service."""
-        return models.service_model(self, service)
+        """Return the model of a service, or of its row, as far as the caller may see it."""
+        known = self.services.get(service.name)
+        return models.service_model(self.viewer, known) if known is not None else {}
 
-    async def may(self, scope: str, **resource: str) -> bool:
-        """Whether the caller holds a scope for a resource."""
-        return bool(await self.context.access.covers(self.caller, scope, **resource))
+    def token_model(self, token: Any) -> dict[str, Any]:
+        """Return the model of a token's row with its scopes as they are stored."""
+        from ..store.tokens import record_of
+
+        return models.token_model(record_of(token), token.scopes or ())
+
+    def _filter_model(
+        self, model: dict[str, Any], access_map: Mapping[str, Any], entity: Any, kind: str, keys: Any = None
+    ) -> dict[str, Any]:
+        """Return the members of a model that a map from scope to members opens for an entity of a kind."""
+        resource = Resource(**{kind: getattr(entity, "name", entity)})
+        groups = getattr(entity, "group_names", ())
+        allowed = set(keys or ())
+        for scope in self.viewer.scopes_on(access_map, resource, groups):
+            allowed.update(access_map[scope])
+        return {name: value for name, value in model.items() if name in allowed}
+
+    def _check_user_model(self, model: Any) -> None:
+        """Raise 400 for a member that a user does not have, or of another type."""
+        check_body(model, UserBody)
 
     async def user_or_404(self, name: str) -> Any:
-        """Return the user of this name, with groups known for scope checks. Raises 404."""
+        """Return the user of this name. Raises 404 without a text."""
         user = await self.context.directory.find(name)
         if user is None:
             raise web.HTTPError(404)
@@ -149,58 +188,50 @@ class APIHandler(BaseHandler):
 
     @property
     def accepts_pagination(self) -> bool:
-        return PAGINATION_MEDIA_TYPE in self.request.headers.get("Accept", "")
+        """Whether the client said that it understands pages; a quality beside the type makes it another type."""
+        accepted = self.request.headers.get("Accept", "").split(",")
+        return any(part.strip().lower() == PAGINATION_MEDIA_TYPE for part in accepted)
 
     def get_api_pagination(self) -> tuple[int, int]:
-        """Return (offset, limit) of the request. Raises 400 for what is not a number in range."""
+        """Return (offset, limit) of the request, in range (rest-api §1.7). Raises 400 for what is not a number."""
         default = int(self.settings.get("api_page_default_limit", 50))
         highest = int(self.settings.get("api_page_max_limit", 200))
-        offset = self._number("offset", 0)
         # Who does not know about pages gets as much as there may be on one.
-        limit = self._number("limit", default if self.accepts_pagination else highest)
-        if offset < 0 or limit < 1:
-            raise web.HTTPError(400, "offset must be 0 or more, limit 1 or more")
-        return offset, min(limit, highest)
+        limit = abs(self._number("limit", default if self.accepts_pagination else highest))
+        return abs(self._number("offset", 0)), min(limit or 1, highest)
 
     def _number(self, name: str, fallback: int) -> int:
         text = self.get_argument(name, None)
         if text is None:
             return fallback
         try:
-            return int(text)
+            number = int(text)
         except ValueError:
             raise web.HTTPError(400, f"{name} must be a whole number, not {text!r}") from None
+        # Beyond this no database can count.
+        return max(-(2**63) + 1, min(number, 2**63 - 1))
 
-    def paginated_model(self, items: list[Any], offset: int, limit: int, total: int) -> dict[str, Any]:
-        """Return a page with where it is and where the next one is (rest-api §1.7)."""
+    def paginated_model(self, items: Any, offset: int, limit: int, total: int) -> dict[str, Any]:
+        """Return a page with where it is and where the next one begins (rest-api §1.7)."""
         following = None
         if offset + limit < total:
-            parts = urlparse(self.request.full_url())
-            query = {name: values[-1].decode("utf-8", "replace") for name, values in self.request.query_arguments.items()}
-            query.update(offset=str(offset + limit), limit=str(limit))
-            following = {
-                "offset": offset + limit, "limit": limit, "url": urlunparse(parts._replace(query=urlencode(query))),
-            }
+            query: list[tuple[str, Any]] = [("offset", offset + limit), ("limit", limit)]
+            for name, values in self.request.query_arguments.items():
+                if name not in ("offset", "limit"):
+                    query += [(name, value) for value in values]
+            address = urlsplit(self.request.full_url())._replace(query=urlencode(query)).geturl()
+            following = {"offset": offset + limit, "limit": limit, "url": address}
         return {
-            "items": items, "_pagination": {"offset": offset, "limit": limit, "total": total, "next": following},
+            "items": items,
+            "_pagination": {"offset": offset, "limit": limit, "total": total, "next": following},
         }
 
-    def write_list(self, items: list[Any], offset: int, limit: int, total: int) -> None:
-        """Send a list the way the client asked for it."""
-        if self.accepts_pagination:
+    def write_list(self, items: Any, offset: int, limit: int, total: int, *, always: bool = False) -> None:
+        """Send a part of a list, as a page if the client asked for pages, or `always`."""
+        if always or self.accepts_pagination:
             self.write_json(self.paginated_model(items, offset, limit, total))
         else:
             self.write_json(items)
-
-    def covers_resource(self, scope: str, **resource: Any) -> bool:
-        """Whether the caller's scope reaches a resource whose groups are known already."""
-        held = self.held_scopes
-        if held is None:
-            return False
-        groups = resource.pop("groups", ())
-        return held.covers_resource(
-            scope, Resource(**resource), groups_of=lambda name: groups, bare_server_names=True
-        )
 
 
 class API404(APIHandler):
@@ -213,6 +244,8 @@ class API404(APIHandler):
 def _encode(value: Any) -> Any:
     if isinstance(value, datetime):
         return isoformat(value)
-    if isinstance(value, (set, frozenset, tuple)):
+    if isinstance(value, (set, frozenset)):
         return sorted(value)
+    if isinstance(value, Mapping):
+        return dict(value)
     return str(value)

@@ -8,23 +8,27 @@ from typing import Any
 from tornado import web
 
 from .._version import INTERFACE_VERSION, __version__
+from ..core.errors import InvalidRequest
 from ..handlers.metrics import MetricsHandler
+from ..handlers.pages import HealthCheckHandler
 from .base import APIHandler
-from .declare import operation, register
+from .declare import Operation, document, operation, register
+from .schemas import InfoModel, ShutdownBody, VersionModel
 
 
 class RootAPIHandler(APIHandler):
     """`/hub/api/`: which interface this is. Anybody may ask."""
 
-    def check_xsrf_cookie(self) -> None:
-        """Nothing is changed and nothing private is shown."""
+    async def prepare(self) -> None:
+        """Ask nobody who they are: it makes no difference."""
+        self._jupyterhub_user = None
 
     def set_default_headers(self) -> None:
         super().set_default_headers()
         if "Access-Control-Allow-Origin" not in (self.settings.get("headers") or {}):
             self.set_header("Access-Control-Allow-Origin", "*")
 
-    @operation("The version of the interface", public=True, responses={200: "version"})
+    @operation("The version of the interface", who="anyone", responses={200: VersionModel})
     def get(self) -> None:
         self.write_json({"version": INTERFACE_VERSION})
 
@@ -32,7 +36,7 @@ class RootAPIHandler(APIHandler):
 class InfoAPIHandler(APIHandler):
     """`/hub/api/info`: versions and classes."""
 
-    @operation("Versions and classes of this Hub", scopes=("read:hub",), responses={200: "information"})
+    @operation("Versions and classes of this Hub", scopes=("read:hub",), responses={200: InfoModel})
     def get(self) -> None:
         def describe(cls: type[Any]) -> dict[str, str]:
             package = sys.modules.get(cls.__module__.partition(".")[0])
@@ -55,32 +59,46 @@ class InfoAPIHandler(APIHandler):
 class ShutdownAPIHandler(APIHandler):
     """`/hub/api/shutdown`: end the Hub."""
 
-    @operation("End the Hub", scopes=("shutdown",), body="proxy, servers", responses={202: "the Hub ends"})
+    @operation(
+        "End the Hub", scopes=("shutdown",), request=ShutdownBody, responses={202: dict[str, str]},
+        errors={400: "a member is neither true nor false"},
+    )
     def post(self) -> None:
         app = self.app
         body = self.get_json_body()
-        chosen = {}
-        if isinstance(body, dict):
-            for name in ("proxy", "servers"):
-                if name in body:
-                    if body[name] not in (True, False):
-                        raise web.HTTPError(400, f"{name} must be true or false, not {body[name]!r}")
-                    chosen[name] = bool(body[name])
+        given = body if isinstance(body, dict) else {}
+        for name in ("proxy", "servers"):
+            # 0 and 1 count as well, as they always have.
+            if name in given and given[name] not in (True, False):
+                raise InvalidRequest(f"{name} must be true or false, not {given[name]!r}")
         if app is None:
-            raise web.HTTPError(500, "There is no application to end")
-        app.cleanup_proxy = chosen.get("proxy", app.cleanup_proxy)
-        app.cleanup_servers = chosen.get("servers", app.cleanup_servers)
+            raise web.HTTPError(500, "There is no application here that could end")
+        for name in given.keys() & {"proxy", "servers"}:
+            setattr(app, f"cleanup_{name}", bool(given[name]))
         self.write_json({"message": "Shutting down Hub"}, status=202)
         app.stop()
 
 
-default_handlers = [
-    *register(
-        [
-            (r"/api/?", RootAPIHandler),
-            (r"/api/info", InfoAPIHandler),
-            (r"/api/shutdown", ShutdownAPIHandler),
-        ]
+default_handlers = register(
+    [
+        (r"/api/?", RootAPIHandler),
+        (r"/api/info", InfoAPIHandler),
+        (r"/api/shutdown", ShutdownAPIHandler),
+    ]
+)
+
+# Registered with the pages, because their errors are pages.
+document(
+    r"/api/health",
+    HealthCheckHandler,
+    get=Operation("Whether the Hub answers", who="anyone", responses={200: None}),
+    head=Operation("Whether the Hub answers", who="anyone", responses={200: None}),
+)
+document(
+    r"/api/metrics",
+    MetricsHandler,
+    get=Operation(
+        "Metrics for Prometheus", scopes=("read:metrics",), responses={200: "text/plain"},
+        errors={403: "not allowed, while JupyterHub.authenticate_prometheus is on"},
     ),
-    (r"/api/metrics", MetricsHandler),
-]
+)

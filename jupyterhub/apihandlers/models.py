@@ -1,18 +1,27 @@
-"""Values → JSON, as far as a caller may see them (rest-api §3)."""
+"""Values → JSON, as far as a caller may see them (rest-api §3). No database is asked and no spawner is made."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from ..core import lifecycle
+from ..core.activity import latest
 from ..core.clock import isoformat
-from ..core.urls import server_path, service_path, url_escape_path, url_path_join
-from ..spawning.record import SpawnerRecord
+from ..core.lifecycle import Failure, State
+from ..core.scopes.algebra import Resource, ScopeSet
+from ..core.urls import server_path, service_path
+from ..user import User
 
-#: Field → scopes of which one must reach the user.
-USER_FIELDS: dict[str, tuple[str, ...]] = {
+if TYPE_CHECKING:
+    from ..runtime.context import HubContext
+    from ..store.values import GroupRecord, ServerRecord, ShareCodeRecord, ShareRecord, TokenRecord, UserRecord
+
+#: Member of a user → scopes of which one must reach the user.
+USER_MEMBERS: Mapping[str, tuple[str, ...]] = {
     "admin": ("read:users", "read:users:name", "read:roles:users"),
     "user_info": ("read:users", "read:users:name"),
     "roles": ("read:users", "read:roles:users"),
@@ -23,165 +32,272 @@ USER_FIELDS: dict[str, tuple[str, ...]] = {
     "last_activity": ("read:users", "read:users:activity"),
     "auth_state": ("admin:auth_state",),
 }
-ANY_USER_SCOPE = (
-    "read:users", "read:users:name", "read:users:groups", "read:users:activity", "read:roles:users", "admin:auth_state",
-    "read:servers",
-)
+_USER_SCOPES = tuple(dict.fromkeys(scope for scopes in USER_MEMBERS.values() for scope in scopes))
+
+GROUP_MEMBERS: Mapping[str, tuple[str, ...]] = {
+    "users": ("read:groups",),
+    "properties": ("read:groups",),
+    "roles": ("read:roles:groups",),
+}
+_GROUP_SCOPES = ("read:groups", "read:groups:name", "read:roles:groups")
+
+SERVICE_MEMBERS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("url", "prefix", "command", "pid", "info", "display"), ("read:services",)),
+    "roles": ("read:roles:services",),
+}
+_SERVICE_SCOPES = ("read:services", "read:services:name", "read:roles:services")
 
 
-def _host(handler: Any) -> str:
-    public = handler.settings.get("public_url")
-    if not public:
-        return ""
-    parts = urlsplit(public) if isinstance(public, str) else public
-    return f"{parts.scheme}://{parts.netloc}"
+class ServerFacts(Protocol):
+    """What is known of a server: a spawner's record, or a `StoredServer`."""
+
+    id: int
+    name: str
+    display_name: str | None
+    started: datetime | None
+    last_activity: datetime | None
+    user_options: Any
+    state: Any
+    lifecycle: State
+    failure: Failure | None
 
 
-def server_of_record(handler: Any, record: SpawnerRecord, user: Any) -> dict[str, Any]:
-    """Return the model of a server of a user wrapper."""
-    groups = user.group_names
-    model = _server(handler, record, user.name, user.server_url(record.name), user.public_url(record.name))
-    if not handler.covers_resource("admin:server_state", user=user.name, server=record.name, groups=groups):
-        model.pop("state")
-    return model
+@dataclass
+class StoredServer:
+    """A server as the database has it, for lists: no address object and no spawner is made for it."""
+
+    id: int = 0
+    name: str = ""
+    display_name: str | None = ""
+    started: datetime | None = None
+    last_activity: datetime | None = None
+    user_options: Any = None
+    state: Any = None
+    lifecycle: State = State.STOPPED
+    failure: Failure | None = None
+
+    @classmethod
+    def of_row(cls, row: ServerRecord) -> StoredServer:
+        """Make one from a stored value."""
+        server = cls(
+            row.id, row.name, row.display_name, row.started, row.last_activity, row.user_options, row.state
+        )
+        if row.run is not None:
+            server.lifecycle = State(row.run.state)
+            server.failure = Failure.from_dict(row.run.failure) if row.run.failure else None
+        return server
 
 
-def _server(handler: Any, record: Any, user_name: str, url: str, full_url: str) -> dict[str, Any]:
-    name = record.name
-    state: lifecycle.State = record.lifecycle
-    progress = ["api/users", url_escape_path(user_name)]
-    progress += ["servers", url_escape_path(name), "progress"] if name else ["server/progress"]
-    progress_url = url_path_join(handler.hub_prefix, *progress)
-    host = _host(handler)
-    model = {
+@dataclass(frozen=True)
+class Viewer:
+    """Who looks: the scopes that decide what is shown, and the Hub whose addresses are shown."""
+
+    context: HubContext
+    held: ScopeSet = field(default_factory=ScopeSet)
+
+    def reaches(self, scope: str, resource: Resource, groups: Collection[str] = ()) -> bool:
+        """Whether a scope reaches a resource; `groups` are those of the user it belongs to (rbac §9.5)."""
+        return self.held.covers_resource(
+            scope, resource, groups_of=lambda name: groups, bare_server_names=True
+        )
+
+    def scopes_on(self, scopes: Iterable[str], resource: Resource, groups: Collection[str] = ()) -> set[str]:
+        """Return those of the scopes that reach a resource."""
+        names = self.held.names
+        return {scope for scope in scopes if scope in names and self.reaches(scope, resource, groups)}
+
+    @property
+    def host(self) -> str:
+        """`scheme://host` of the deployment if it is known, else an empty text."""
+        public = self.context.public_url
+        if not public:
+            return ""
+        parts = urlsplit(public) if isinstance(public, str) else public
+        return f"{parts.scheme}://{parts.netloc}"
+
+    def absolute(self, path: str) -> str | None:
+        """Return the absolute address of a path, or None where the Hub does not know its own."""
+        return f"{self.host}{path}" if self.host else None
+
+
+# Users and servers
+
+
+def known_servers(user: Any) -> list[ServerFacts]:
+    """Return the servers of a user wrapper; everybody has a default server, if only as an empty place for one."""
+    found: list[ServerFacts] = list(user.records.values())
+    if "" not in user.records:
+        found.insert(0, StoredServer())
+    return found
+
+
+def stored_servers(rows: Iterable[ServerRecord]) -> list[ServerFacts]:
+    """The same of a user's rows."""
+    found: list[ServerFacts] = [StoredServer.of_row(row) for row in rows]
+    if not any(server.name == "" for server in found):
+        found.insert(0, StoredServer())
+    return found
+
+
+def server_model(viewer: Viewer, server: ServerFacts, user: Any) -> dict[str, Any]:
+    """Return a server of a user wrapper; its state only to those who may see it."""
+    name = server.name
+    state = server.lifecycle
+    progress_url = user.progress_url(name)
+    noted = viewer.context.activity.latest_of_server(server.id) if server.id else None
+    model: dict[str, Any] = {
         "name": name,
-        "display_name": record.display_name if record.display_name is not None else (name or ""),
-        "full_name": f"{user_name}/{name}",
-        "last_activity": isoformat(record.last_activity or record.started),
-        "started": isoformat(record.started),
+        "display_name": server.display_name if server.display_name is not None else name,
+        "full_name": f"{user.name}/{name}",
+        "last_activity": isoformat(latest(server.last_activity, noted)),
+        "started": isoformat(server.started) if lifecycle.is_active(state) else None,
         "pending": lifecycle.pending(state),
         "ready": lifecycle.is_ready(state),
         "stopped": not lifecycle.is_active(state),
-        "url": url,
-        "full_url": full_url or None,
+        "url": user.server_url(name),
+        "full_url": user.public_url(name) or None,
         "progress_url": progress_url,
-        "full_progress_url": f"{host}{progress_url}" if host else None,
-        "user_options": dict(record.user_options or {}),
-        "state": dict(record.state or {}),
+        "full_progress_url": viewer.absolute(progress_url),
+        "user_options": _copied(server.user_options),
     }
-    failure = record.failure
-    if failure is not None:
-        # Ours: why the last start failed. JupyterHub 6 has no such member.
-        model["failure"] = failure.to_dict()
+    if server.failure is not None:
+        # Ours: why the last start failed.
+        model["failure"] = server.failure.to_dict()
+    if viewer.reaches("admin:server_state", Resource(user=user.name, server=name), user.group_names):
+        model["state"] = _copied(server.state)
     return model
 
 
+def _copied(value: Any) -> dict[str, Any] | None:
+    return None if value is None else dict(value)
+
+
 def user_model(
-    handler: Any,
-    record: Any,
-    servers: Iterable[SpawnerRecord],
+    viewer: Viewer,
+    user: Any,
+    servers: Iterable[ServerFacts] | None = None,
     *,
     include_stopped: bool = False,
     auth_state: Any = None,
 ) -> dict[str, Any]:
-    """Return a user with the fields and servers that the caller may see; {} when nothing of it."""
-    name, groups = record.name, record.groups
-
-    def reaches(scopes: Iterable[str]) -> bool:
-        return any(handler.covers_resource(scope, user=name, groups=groups) for scope in scopes)
-
-    servers = list(servers)
-    visible_servers = _visible_servers(handler, record, servers, include_stopped)
-    if not reaches(ANY_USER_SCOPE) and not visible_servers:
+    """Return a user wrapper with the members and servers that the viewer may see; {} when that is nothing."""
+    record: UserRecord = user.record
+    groups = record.groups
+    facts = known_servers(user) if servers is None else list(servers)
+    reaching = viewer.scopes_on(_USER_SCOPES, Resource(user=record.name), groups)
+    shown = _shown_servers(viewer, user, facts, include_stopped)
+    if not reaching and shown is None:
         return {}
-    default = next((server for server in servers if server.name == ""), None)
-    ready = default is not None and lifecycle.is_ready(default.lifecycle)
-    values = {
-        "admin": record.admin,
-        "user_info": record.user_info,
-        "roles": list(record.roles),
-        "groups": list(record.groups),
-        "server": server_path(handler.base_url, name) if ready else None,
-        "pending": lifecycle.pending(default.lifecycle) if default is not None else None,
-        "created": isoformat(record.created),
-        "last_activity": isoformat(record.last_activity),
-        "auth_state": auth_state,
-    }
-    model: dict[str, Any] = {"kind": "user", "name": name}
-    for field, scopes in USER_FIELDS.items():
-        if reaches(scopes):
-            model[field] = values[field]
-    if visible_servers is not None:
-        model["servers"] = visible_servers
+    model: dict[str, Any] = {"kind": "user", "name": record.name}
+    if reaching:
+        default = next((server.lifecycle for server in facts if server.name == ""), State.STOPPED)
+        noted = viewer.context.activity.latest_of_user(record.id)
+        values = {
+            "admin": record.admin,
+            "user_info": _copied(record.user_info),
+            "roles": list(record.roles),
+            "groups": list(groups),
+            "server": server_path(viewer.context.base_url, record.name) if lifecycle.is_ready(default) else None,
+            "pending": lifecycle.pending(default),
+            "created": isoformat(record.created),
+            "last_activity": isoformat(latest(record.last_activity, noted)),
+            "auth_state": auth_state,
+        }
+        for member, scopes in USER_MEMBERS.items():
+            if not reaching.isdisjoint(scopes):
+                model[member] = values[member]
+    if shown is not None:
+        model["servers"] = shown
     return model
 
 
-def _visible_servers(
-    handler: Any, record: Any, servers: list[SpawnerRecord], include_stopped: bool
+def _shown_servers(
+    viewer: Viewer, user: Any, servers: list[ServerFacts], include_stopped: bool
 ) -> dict[str, Any] | None:
-    """Return server models by name, or None when the caller may not see the user's servers at all."""
-    name, groups = record.name, record.groups
-    whole = handler.covers_resource("read:servers", user=name, groups=groups)
-    found: dict[str, Any] = {}
-    user = handler.users.cached(name)
-    for server in servers:
-        if not include_stopped and not lifecycle.is_active(server.lifecycle):
-            continue
-        if not whole and not handler.covers_resource("read:servers", user=name, server=server.name, groups=groups):
-            continue
-        url = user.server_url(server.name) if user is not None else server_path(handler.base_url, name, server.name)
-        full = user.public_url(server.name) if user is not None else (f"{_host(handler)}{url}" if _host(handler) else "")
-        model = _server(handler, server, name, url, full)
-        if not handler.covers_resource("admin:server_state", user=name, server=server.name, groups=groups):
-            model.pop("state")
-        found[server.name] = model
+    """Return server models by name, or None when there is no permission to see any (rest-api §3.1)."""
+    if "read:servers" not in viewer.held.names:
+        return None
+    groups = user.group_names
+    whole = viewer.reaches("read:servers", Resource(user=user.name), groups)
+    found = {
+        server.name: server_model(viewer, server, user)
+        for server in servers
+        if (include_stopped or lifecycle.is_active(server.lifecycle))
+        and (whole or viewer.reaches("read:servers", Resource(user=user.name, server=server.name), groups))
+    }
     return found if whole or found else None
 
 
-def filter_group(handler: Any, model: dict[str, Any]) -> dict[str, Any]:
-    """Return what the caller may see of a group."""
-    group = model["name"]
-    if handler.covers_resource("read:groups", group=group):
-        allowed = {"kind", "name", "users", "properties"}
-    elif handler.covers_resource("read:groups:name", group=group):
-        allowed = {"kind", "name"}
-    else:
-        allowed = set()
-    if handler.covers_resource("read:roles:groups", group=group):
-        allowed |= {"kind", "name", "roles"}
-    return {key: value for key, value in model.items() if key in allowed}
+def listed_user(viewer: Viewer, record: UserRecord, rows: Iterable[ServerRecord], **options: Any) -> dict[str, Any]:
+    """Return a user of a list, from the cache if there, else made of what was read for the list."""
+    known = viewer.context.users.cached(record.id)
+    if known is not None:
+        return user_model(viewer, known, **options)
+    return user_model(viewer, User(record, viewer.context.settings), stored_servers(rows), **options)
 
 
-def service_model(handler: Any, service: Any) -> dict[str, Any]:
-    """Return what the caller may see of a service."""
+# Groups and services
+
+
+def _filtered(
+    model: dict[str, Any], always: Collection[str], members: Mapping[str, tuple[str, ...]], reaching: set[str]
+) -> dict[str, Any]:
+    if not reaching:
+        return {}
+    return {
+        name: value
+        for name, value in model.items()
+        if name in always or not reaching.isdisjoint(members.get(name, ()))
+    }
+
+
+def group_model(viewer: Viewer, group: GroupRecord) -> dict[str, Any]:
+    """Return what the viewer may see of a group; {} when nothing."""
+    model = {
+        "kind": "group",
+        "name": group.name,
+        "users": list(group.users),
+        "properties": dict(group.properties),
+        "roles": list(group.roles),
+    }
+    reaching = viewer.scopes_on(_GROUP_SCOPES, Resource(group=group.name))
+    return _filtered(model, ("kind", "name"), GROUP_MEMBERS, reaching)
+
+
+def service_model(
+    viewer: Viewer, service: Any, roles: Iterable[str] = (), *, as_stored: bool = False
+) -> dict[str, Any]:
+    """Return what the viewer may see of a service; {} when nothing.
+
+    `as_stored` is for owners of tokens: what the definition does not give is null then (rest-api §3.4).
+    """
     name = service.name
-    roles = list(getattr(service, "role_names", ()) or ())
+    given = service._trait_values
     model = {
         "kind": "service",
         "name": name,
         "admin": bool(service.admin),
-        "roles": roles,
-        "url": service.url or "",
-        "prefix": service_path(handler.base_url, name) if service.url else "",
+        "roles": sorted(roles),
+        "url": service.url,
+        "prefix": service_path(viewer.context.base_url, name) if service.url else "",
         "command": list(service.command or ()),
         "pid": service.pid,
         "info": dict(service.info or {}),
         "display": bool(service.display),
     }
-    allowed: set[str] = set()
-    if handler.covers_resource("read:services", service=name):
-        allowed |= set(model) - {"roles"}
-    if handler.covers_resource("read:services:name", service=name):
-        allowed |= {"kind", "name", "admin"}
-    if handler.covers_resource("read:roles:services", service=name):
-        allowed |= {"kind", "name", "admin", "roles"}
-    return {key: value for key, value in model.items() if key in allowed}
+    if as_stored:
+        model.update({member: None for member in ("url", "info", "display") if member not in given})
+    reaching = viewer.scopes_on(_SERVICE_SCOPES, Resource(service=name))
+    return _filtered(model, ("kind", "name", "admin"), SERVICE_MEMBERS, reaching)
 
 
-def token_model(token: Any, scopes: Iterable[str]) -> dict[str, Any]:
-    """Return a token; its text is nowhere."""
+# Tokens and shares
+
+
+def token_model(token: TokenRecord, scopes: Iterable[str]) -> dict[str, Any]:
+    """Return a token with the scopes that it really has now; its text is nowhere."""
     owner = {"user": token.user_name} if token.user_name is not None else {"service": token.service_name}
-    description = token.client_description
+    from_hub = token.client_id in (None, "jupyterhub")
     return {
         **owner,
         "id": token.public_id,
@@ -193,5 +309,41 @@ def token_model(token: Any, scopes: Iterable[str]) -> dict[str, Any]:
         "expires_at": isoformat(token.expires_at),
         "note": token.note,
         "session_id": token.session_id,
-        "oauth_client": "JupyterHub" if token.client_id == "jupyterhub" else description or token.client_id or "",
+        "oauth_client": "JupyterHub" if from_hub else token.client_description or token.client_id,
+    }
+
+
+def _shared_server(viewer: Viewer, share: ShareRecord | ShareCodeRecord, owner: Any) -> dict[str, Any]:
+    record = owner.records.get(share.server)
+    return {
+        "user": {"name": share.owner},
+        "name": share.server,
+        "url": owner.server_url(share.server),
+        "full_url": owner.public_url(share.server) or None,
+        "ready": record is not None and lifecycle.is_ready(record.lifecycle),
+    }
+
+
+def share_model(viewer: Viewer, share: ShareRecord, owner: Any) -> dict[str, Any]:
+    """Return a share; `owner` is the wrapper of the server's owner."""
+    return {
+        "server": _shared_server(viewer, share, owner),
+        "scopes": sorted(share.scopes),
+        "user": {"name": share.user} if share.user is not None else None,
+        "group": {"name": share.group} if share.group is not None else None,
+        "kind": "user" if share.user is not None else "group",
+        "created_at": isoformat(share.created_at),
+    }
+
+
+def share_code_model(viewer: Viewer, code: ShareCodeRecord, owner: Any) -> dict[str, Any]:
+    """Return a share code without its text."""
+    return {
+        "server": _shared_server(viewer, code, owner),
+        "scopes": sorted(code.scopes),
+        "id": code.public_id,
+        "created_at": isoformat(code.created_at),
+        "expires_at": isoformat(code.expires_at),
+        "exchange_count": code.exchange_count,
+        "last_exchanged_at": isoformat(code.last_exchanged_at),
     }

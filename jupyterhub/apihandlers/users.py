@@ -1,156 +1,183 @@
-"""Users, their servers, tokens and activity (rest-api §4.3 to §4.8)."""
+"""Users, and what belongs to them (rest-api §4.3 to §4.8). Servers and tokens are in modules of their own below this."""
 
 from __future__ import annotations
 
-import asyncio
-import json
+from collections import OrderedDict
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dateutil.parser import parse as parse_time
 from tornado import web
-from tornado.iostream import StreamClosedError
 
-from ..core import lifecycle
-from ..core.activity import check_reported
+from ..core.activity import check_reported, is_newer
 from ..core.clock import aware, utcnow
-from ..core.errors import HubError, ServerBusy, ServerNotRunning, ServerRunning, UserExists
-from ..core.names import check_display_name, check_server_name
-from ..core.scopes.algebra import AllType, Resource
-from ..core.scopes.expand import OwnerRef, identify_scopes, token_scopes
-from ..store import runs
+from ..core.errors import HubError, InvalidRequest, UserExists, UserNotFound
+from ..core.scopes.algebra import AllType, ScopeSet
+from ..core.scopes.expand import identify_scopes
+from ..crypto import EncryptionUnavailable
 from ..store import users as user_store
+from . import models
+from ._servers import SpawnProgressAPIHandler, UserServerAPIHandler
+from ._tokens import UserTokenAPIHandler, UserTokenListAPIHandler
 from .base import APIHandler
 from .declare import operation, register
-from . import models
+from .schemas import ActivityBody, IdentityModel, UserBody, UserModel, UsersBody
 
-USER_KEYS: dict[str, type] = {"name": str, "admin": bool, "groups": list, "roles": list, "auth_state": dict}
-SORTS = {"id", "-id", "name", "-name", "last_activity", "-last_activity"}
+if TYPE_CHECKING:
+    from ..runtime.access import Caller
+
+__all__ = [
+    "APIHandler",
+    "ActivityAPIHandler",
+    "SelfAPIHandler",
+    "SpawnProgressAPIHandler",
+    "UserAPIHandler",
+    "UserAdminAccessAPIHandler",
+    "UserListAPIHandler",
+    "UserServerAPIHandler",
+    "UserTokenAPIHandler",
+    "UserTokenListAPIHandler",
+    "default_handlers",
+]
+
+SORTS = ("id", "-id", "name", "-name", "last_activity", "-last_activity")
+STATES = ("active", "ready", "inactive")
+
+_LIST_QUERY = {
+    "offset": "where the page begins",
+    "limit": "how many to return at most",
+    "state": "active, ready or inactive",
+    "name_filter": "part of the name; % and _ stand for any characters and any one",
+    "sort": "id, name or last_activity, with - before it for the other direction",
+    "include_stopped_servers": "show stopped servers as well",
+}
+
+
+class _SelfViews:
+    """What callers see of themselves: their scopes with those to identify oneself, and the scopes as sorted texts.
+
+    `GET /hub/api/user` is the hottest route: every request to a server may lead to it. A caller is one object for as
+    long as it is cached, so it is worked out once for each.
+    """
+
+    def __init__(self, size: int = 10_000) -> None:
+        self._size = size
+        self._known: OrderedDict[int, tuple[Caller, ScopeSet, list[str]]] = OrderedDict()
+
+    def of(self, caller: Caller) -> tuple[ScopeSet, list[str]]:
+        known = self._known.get(id(caller))
+        if known is None or known[0] is not caller:
+            # Keeping the caller keeps its id from being given to another one.
+            held = caller.scopes.union(ScopeSet.parse(identify_scopes(caller.owner)))
+            known = self._known[id(caller)] = (caller, held, sorted(caller.scopes.expanded))
+            while len(self._known) > self._size:
+                self._known.popitem(last=False)
+        return known[1], known[2]
+
+
+_self_views = _SelfViews()
 
 
 class SelfAPIHandler(APIHandler):
-    """`/hub/api/user`: who the credentials stand for. Hot: every request to a server may lead here."""
+    """`/hub/api/user`: whom the credentials stand for."""
 
-    @operation("Who the credentials stand for", public=True, responses={200: "identity", 403: "nobody"})
+    @operation(
+        "Whom the credentials stand for", who="identified", responses={200: IdentityModel}, errors={403: "nobody"}
+    )
     async def get(self) -> None:
         caller = self.caller
-        if caller is None:
-            raise web.HTTPError(403)
-        scopes = sorted(caller.scopes.expanded)
-        self._identity_scopes = caller.scopes.union(
-            type(caller.scopes).parse(identify_scopes(OwnerRef(caller.kind, caller.name)))
-        )
+        assert caller is not None
+        held, scopes = _self_views.of(caller)
+        viewer = models.Viewer(self.context, held)
         if caller.kind == "user":
-            user = self.current_user
-            model = models.user_model(self, user.record, list(user.records.values()))
+            model = models.user_model(viewer, self.current_user)
         else:
-            model = models.service_model(self, self.current_user)
-            for name, unset in (("url", ""), ("info", {}), ("display", True)):
-                if model.get(name) == unset and name in model:
-                    model[name] = None
+            roles = await self.context.database.read(user_store.roles_of_service, caller.id)
+            model = models.service_model(viewer, self.current_user, roles, as_stored=True)
         token = caller.token
         model["token_id"] = token.public_id if token is not None else None
         model["session_id"] = token.session_id if token is not None else None
         model["scopes"] = scopes
         self.write_json(model)
 
-    _identity_scopes: Any = None
-
-    @property
-    def held_scopes(self) -> Any:
-        return self._identity_scopes if self._identity_scopes is not None else super().held_scopes
-
 
 class _UserHandler(APIHandler):
-    def check_user_model(self, model: dict[str, Any]) -> None:
-        """Raise 400 for a member that a user does not have, or of another type."""
-        for name, value in model.items():
-            if name not in USER_KEYS:
-                raise web.HTTPError(400, f"{name!r} is not one of {', '.join(USER_KEYS)}")
-            if not isinstance(value, USER_KEYS[name]) or (USER_KEYS[name] is not bool and isinstance(value, bool)):
-                raise web.HTTPError(400, f"{name} must be of type {USER_KEYS[name].__name__}, not {type(value).__name__}")
-
-    _check_user_model = check_user_model
-
-    def check_may_make_admin(self, model: dict[str, Any]) -> None:
+    def refuse_new_admin(self, body: Mapping[str, Any]) -> None:
+        """Raise 403 for somebody without the admin flag who wants to give it away."""
         caller = self.caller
-        if model.get("admin") and (caller is None or not caller.admin):
-            raise web.HTTPError(403, "Only administrators may make administrators")
+        if body.get("admin") and not (caller is not None and caller.admin):
+            raise web.HTTPError(403, "Only administrators may make somebody an administrator")
 
     def include_stopped(self) -> bool:
         value = self.get_argument("include_stopped_servers", None)
         return value is not None and value.lower() not in ("0", "false")
 
-
-class UserListAPIHandler(_UserHandler):
-    """`/hub/api/users`."""
-
-    @operation("Users that the caller may list", scopes=("list:users",), lists=True, responses={200: "users"})
-    async def get(self) -> None:
-        offset, limit = self.get_api_pagination()
-        state = self.get_argument("state", None) or None
-        if state not in (None, "active", "ready", "inactive"):
-            raise web.HTTPError(400, f"state must be active, ready or inactive, not {state!r}")
-        sort = self.get_argument("sort", "id")
-        if sort not in SORTS:
-            raise web.HTTPError(400, f"sort must be one of {', '.join(sorted(SORTS))}, not {sort!r}")
-        caller = self.caller
-        assert caller is not None
-        filters = self.context.access.filter_for(caller, "list:users")
-        if not isinstance(filters, AllType) and set(filters) - {"user", "group"}:
-            raise web.HTTPError(403)
-        records, total = await self.context.directory.page(
-            offset=offset, limit=limit, state=state, sort=sort, name_filter=self.get_argument("name_filter", ""),
-            filters=filters,
-        )
-        loaded = await self.context.database.read(runs.load_users, [record.id for record in records])
-        servers = {record.id: rows for record, rows in loaded}
-        from ..spawning.record import SpawnerRecord
-
-        items = []
-        for record in records:
-            known = self.context.users.cached(record.id)
-            stored = (
-                list(known.records.values()) if known is not None
-                else [SpawnerRecord.from_server(row) for row in servers.get(record.id, ())]
-            )
-            model = models.user_model(self, record, stored, include_stopped=self.include_stopped())
-            if model:
-                items.append(model)
-        self.write_list(items, offset, limit, total)
-
-    @operation("Make several users", scopes=("admin:users",), body="usernames, admin", responses={201: "users"})
-    async def post(self) -> None:
-        body = self.get_json_body()
-        if not isinstance(body, dict) or not body.get("usernames"):
-            raise web.HTTPError(400, "Give at least one name in 'usernames'")
-        names = body.pop("usernames")
-        self.check_user_model(body)
-        self.check_may_make_admin(body)
-        authenticator = self.authenticator
-        wanted, invalid = [], []
-        for name in names:
-            name = authenticator.normalize_username(str(name))
-            (wanted if authenticator.validate_username(name) else invalid).append(name)
-        if invalid:
-            raise web.HTTPError(400, f"Invalid user names: {', '.join(invalid)}")
-        new = [name for name in wanted if await self.context.directory.find(name) is None]
-        if not new:
-            raise web.HTTPError(409, f"All {len(wanted)} users exist already")
-        created = []
-        for name in dict.fromkeys(new):
-            created.append(await self._create(name, bool(body.get("admin"))))
-        by_name = {user.name: user for user in created}
-        self.write_json([self.user_model(by_name[name]) for name in new], status=201)
-
-    async def _create(self, name: str, admin: bool) -> Any:
+    async def create_user(self, name: str, admin: bool) -> Any:
         try:
             return await self.context.directory.create(name, admin=admin)
         except HubError:
             raise
         except Exception as error:
-            self.log.exception("The authenticator refuses the user %s", name)
-            raise web.HTTPError(400, f"Failed to create user {name}: {error}") from error
+            self.log.warning("The authenticator does not take user %s: %r", name, error)
+            raise InvalidRequest(f"User {name!r} cannot be made: {error}") from error
+
+    async def read_page(self, **query: Any) -> tuple[list[dict[str, Any]], int]:
+        rows, total = await self.context.database.read(user_store.page_with_servers, **query)
+        viewer, include_stopped = self.viewer, self.include_stopped()
+        shown = [models.listed_user(viewer, user, servers, include_stopped=include_stopped) for user, servers in rows]
+        return [model for model in shown if model], total
+
+
+class UserListAPIHandler(_UserHandler):
+    """`/hub/api/users`."""
+
+    @operation(
+        "List users", scopes=("list:users",), lists=True, query=_LIST_QUERY, responses={200: list[UserModel]},
+        errors={400: "a parameter is not possible"},
+    )
+    async def get(self) -> None:
+        offset, limit = self.get_api_pagination()
+        state = self.get_argument("state", None) or None
+        if state is not None and state not in STATES:
+            raise InvalidRequest(f"state must be one of {', '.join(STATES)}, not {state!r}")
+        sort = self.get_argument("sort", "id")
+        if sort not in SORTS:
+            raise InvalidRequest(f"sort must be one of {', '.join(SORTS)}, not {sort!r}")
+        caller = self.caller
+        assert caller is not None
+        filters = self.context.access.filter_for(caller, "list:users")
+        if not isinstance(filters, AllType) and not set(filters) <= {"user", "group"}:
+            raise web.HTTPError(403)
+        items, total = await self.read_page(
+            offset=offset, limit=limit, state=state, sort=sort, filters=filters,
+            name_filter=self.get_argument("name_filter", "", strip=False),
+        )
+        self.write_list(items, offset, limit, total)
+
+    @operation(
+        "Make several users", scopes=("admin:users",), request=UsersBody, responses={201: list[UserModel]},
+        errors={400: "a name is not possible, or the authenticator refuses", 409: "all of them exist"},
+    )
+    async def post(self) -> None:
+        body = self.get_json_body()
+        if not isinstance(body, dict) or not body.get("usernames"):
+            raise InvalidRequest("Give at least one name in usernames")
+        names = body.pop("usernames")
+        if isinstance(names, str):
+            names = list(names)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise InvalidRequest("usernames must be an array of texts")
+        self._check_user_model(body)
+        self.refuse_new_admin(body)
+        names = [self.authenticator.normalize_username(name) for name in names]
+        invalid = [name for name in names if not self.authenticator.validate_username(name)]
+        if invalid:
+            raise InvalidRequest(f"Not possible as user names: {', '.join(map(repr, invalid))}")
+        new = [name for name in names if await self.context.directory.find(name) is None]
+        if not new:
+            raise web.HTTPError(409, f"All {len(names)} users exist already")
+        created = {name: await self.create_user(name, bool(body.get("admin"))) for name in dict.fromkeys(new)}
+        self.write_json([self.user_model(created[name]) for name in new], status=201)
 
 
 class UserAPIHandler(_UserHandler):
@@ -162,7 +189,8 @@ class UserAPIHandler(_UserHandler):
             "read:users", "read:users:name", "read:servers", "read:users:groups", "read:users:activity",
             "read:roles:users",
         ),
-        responses={200: "user", 404: "none such"},
+        query={"include_stopped_servers": "show stopped servers as well"},
+        responses={200: UserModel}, errors={404: "there is none, or none that you may see"},
     )
     async def get(self, user_name: str) -> None:
         user = await self.user_or_404(user_name)
@@ -170,437 +198,151 @@ class UserAPIHandler(_UserHandler):
         if await self.may("admin:auth_state", user=user_name):
             auth_state = await user.get_auth_state()
         self.write_json(
-            models.user_model(
-                self, user.record, list(user.records.values()), include_stopped=self.include_stopped(),
-                auth_state=auth_state,
-            )
+            models.user_model(self.viewer, user, include_stopped=self.include_stopped(), auth_state=auth_state)
         )
 
-    @operation("Make a user", scopes=("admin:users",), body="admin", responses={201: "user", 409: "exists"})
+    @operation(
+        "Make a user", scopes=("admin:users",), request=UserBody, responses={201: UserModel},
+        errors={400: "the authenticator refuses", 409: "there is one already"},
+    )
     async def post(self, user_name: str) -> None:
-        model = self.get_json_object()
-        self.check_user_model(model)
-        self.check_may_make_admin(model)
+        body = self.read_body(UserBody)
+        self.refuse_new_admin(body)
         if await self.context.directory.find(user_name) is not None:
             raise UserExists(user_name)
-        try:
-            user = await self.context.directory.create(user_name, admin=bool(model.get("admin")))
-        except HubError:
-            raise
-        except Exception as error:
-            raise web.HTTPError(400, f"Failed to create user {user_name}: {error}") from error
+        user = await self.create_user(user_name, bool(body.get("admin")))
         self.write_json(self.user_model(user), status=201)
 
-    @operation("Delete a user", scopes=("delete:users",), responses={204: "gone", 400: "a server runs"})
+    @operation(
+        "Change a user", scopes=("admin:users",), request=UserBody, responses={200: UserModel},
+        errors={400: "the new name is not possible or taken", 403: "it takes an administrator", 404: "there is none"},
+    )
+    async def patch(self, user_name: str) -> None:
+        user = await self.user_or_404(user_name)
+        body = self.read_body(UserBody, required=True)
+        caller = self.caller
+        if user.admin and not (caller is not None and caller.admin):
+            raise web.HTTPError(403, "Only administrators may change administrators")
+        self.refuse_new_admin(body)
+        for member, way in (("groups", "/groups/{group}/users"), ("roles", "roles in the configuration")):
+            if member in body:
+                raise InvalidRequest(f"{member} cannot be changed here; use {way}")
+        name = user.name
+        if "name" in body and body["name"] != user.name:
+            name = self.authenticator.normalize_username(body["name"])
+            if not self.authenticator.validate_username(name):
+                raise InvalidRequest(f"{name!r} is not possible as a user name")
+            if name != user.name and await self.context.directory.find(name) is not None:
+                raise InvalidRequest(f"There is a user {name!r} already")
+        if "auth_state" in body:
+            try:
+                await user.save_auth_state(body["auth_state"])
+            except EncryptionUnavailable as error:
+                raise InvalidRequest(f"auth_state cannot be stored: {error}") from error
+        if name != user.name:
+            await self.context.directory.rename(user, name)
+        if "admin" in body:
+            await self.context.directory.set_admin(user, body["admin"])
+        model = self.user_model(user)
+        model["auth_state"] = await user.get_auth_state()
+        self.write_json(model)
+
+    @operation(
+        "Delete a user", scopes=("delete:users",), responses={204: None},
+        errors={400: "it is you, or a server cannot be stopped now", 404: "there is none"},
+    )
     async def delete(self, user_name: str) -> None:
         user = await self.user_or_404(user_name)
         caller = self.caller
-        if caller is not None and caller.is_user and caller.name == user_name:
-            raise web.HTTPError(400, "You cannot delete yourself")
+        if caller is not None and caller.is_user and caller.id == user.id:
+            raise InvalidRequest("You cannot delete yourself")
+        servers = self.context.servers
         for name in user.active_names():
-            status = self.context.servers.status(user, name)
-            if status.pending == "stop":
-                raise web.HTTPError(400, f"A server of {user_name} is stopping; try again when it has stopped")
-            stop = await self.context.servers.stop(user, name, requested_by=caller, why="its user is deleted")
+            if servers.status(user, name).pending == "stop":
+                raise InvalidRequest(f"A server of {user_name} is stopping; try again when it has stopped")
+        stops = [
+            await servers.stop(user, name, requested_by=caller, handler=self, why="its user is deleted")
+            for name in user.active_names()
+        ]
+        for stop in stops:
             if not await stop.wait(self.context.slow_stop_timeout):
-                raise web.HTTPError(400, f"A server of {user_name} is slow to stop; try again when it has stopped")
+                raise InvalidRequest(f"A server of {user_name} is slow to stop; try again when it has stopped")
         await self.context.directory.delete(user)
-        self.set_status(204)
-        self.clear_header("Content-Type")
-
-    @operation("Change a user", scopes=("admin:users",), body="name, admin, auth_state", responses={200: "user"})
-    async def patch(self, user_name: str) -> None:
-        user = await self.user_or_404(user_name)
-        model = self.get_json_object(required=True)
-        self.check_user_model(model)
-        caller = self.caller
-        if (user.admin or model.get("admin")) and not (caller and caller.admin):
-            raise web.HTTPError(403, "Only administrators may change administrators")
-        if "name" in model and model["name"] != user.name:
-            name = self.authenticator.normalize_username(model["name"])
-            if not self.authenticator.validate_username(name):
-                raise web.HTTPError(400, f"Invalid user name: {name!r}")
-            if await self.context.directory.find(name) is not None:
-                raise web.HTTPError(400, f"User {name} exists already")
-            await self.context.directory.rename(user, name)
-        if "admin" in model:
-            await self.context.directory.set_admin(user, model["admin"])
-        if "auth_state" in model:
-            await user.save_auth_state(model["auth_state"])
-        for name in ("groups", "roles"):
-            if name in model:
-                raise web.HTTPError(400, f"{name} cannot be changed here; use the group and role operations")
-        result = models.user_model(self, user.record, list(user.records.values()))
-        result["auth_state"] = await user.get_auth_state()
-        self.write_json(result)
-
-
-# Servers
-
-
-class UserServerAPIHandler(APIHandler):
-    """`/hub/api/users/{user}/server` and `…/servers/{server}`."""
-
-    async def check_named(self, user: Any, server_name: str, display_name: str | None) -> None:
-        """Raise 400 for a named server that may not be made or started."""
-        await self._check_named_server_request(user, server_name)
-        if display_name:
-            check_display_name(display_name)
-
-    def start_body(self) -> tuple[str, dict[str, Any] | None]:
-        """Return (display name, options or None) of a body (rest-api §4.6)."""
-        body = self.get_json_body()
-        if not body:
-            return "", None
-        if not isinstance(body, dict):
-            raise web.HTTPError(400, "The body must be a JSON object")
-        if "display_name" not in body and "user_options" not in body:
-            return "", body
-        display_name = body.get("display_name", "")
-        if not isinstance(display_name, str):
-            raise web.HTTPError(400, "display_name must be a text")
-        options = body.get("user_options")
-        if options is not None and not isinstance(options, dict):
-            raise web.HTTPError(400, "user_options must be an object or null")
-        return display_name, options
-
-    @operation("One server", scopes=("read:servers",), responses={200: "server", 404: "none such"})
-    async def get(self, user_name: str, server_name: str = "") -> None:
-        user = await self.user_or_404(user_name)
-        record = user.records.get(server_name)
-        if record is None:
-            raise web.HTTPError(404)
-        self.write_json(models.server_of_record(self, record, user))
-
-    @operation("Make a server without starting it", scopes=("start:servers",), responses={201: "server"})
-    async def put(self, user_name: str, server_name: str = "") -> None:
-        user = await self.user_or_404(user_name)
-        display_name, options = self.start_body()
-        if not server_name or server_name in user.records:
-            raise web.HTTPError(409, f"{user_name} has a server named {server_name!r} already")
-        await self.check_named(user, server_name, display_name)
-        record = await user.ensure_server(server_name, display_name)
-        if options is not None:
-            await self.context.database.run(runs.save_options, record.id, options)
-            record.user_options = dict(options)
-        self.write_json(models.server_of_record(self, record, user), status=201)
-
-    @operation(
-        "Start a server", scopes=("start:servers",), body="display_name, user_options",
-        responses={201: "runs", 202: "starts", 429: "too many"},
-    )
-    async def post(self, user_name: str, server_name: str = "") -> None:
-        user = await self.user_or_404(user_name)
-        display_name, options = self.start_body()
-        await self.check_named(user, server_name, display_name)
-        self.set_header("Content-Type", "text/plain")
-        status = self.context.servers.status(user, server_name)
-        if status.pending == "spawn":
-            self.set_status(202)
-            return
-        if status.ready and await self.context.servers.check(user, server_name):
-            raise ServerRunning(user_name, server_name)
-        start = await self.context.servers.start(
-            user, server_name, display_name=display_name, options=options, handler=self, requested_by=self.caller
-        )
-        finished = await start.wait(self.context.slow_spawn_timeout)
-        self.set_status(201 if finished else 202)
-
-    @operation("Change a stopped server", scopes=("start:servers",), body="name, display_name, user_options")
-    async def patch(self, user_name: str, server_name: str = "") -> None:
-        user = await self.user_or_404(user_name)
-        body = self.get_json_object(required=True)
-        known = {name: body[name] for name in ("name", "display_name", "user_options") if name in body}
-        if not known:
-            raise web.HTTPError(400, "Give at least one of name, display_name, user_options")
-        record = user.records.get(server_name)
-        if record is None:
-            raise web.HTTPError(404, f"{user_name} has no server named {server_name!r}")
-        if lifecycle.is_active(record.lifecycle):
-            raise web.HTTPError(400, "Only a stopped server can be changed")
-        if (server_name or "name" in known or "display_name" in known) and not self.allow_named_servers:
-            raise web.HTTPError(400, "Named servers are not enabled")
-        options = known.get("user_options")
-        if options is not None:
-            if not isinstance(options, dict):
-                raise web.HTTPError(400, "user_options must be an object")
-            await self.context.database.run(runs.save_options, record.id, options)
-            record.user_options = dict(options)
-        if known.get("display_name"):
-            if not isinstance(known["display_name"], str):
-                raise web.HTTPError(400, "display_name must be a text")
-            record = await user.ensure_server(server_name, known["display_name"])
-        new_name = known.get("name")
-        if new_name is not None:
-            if not isinstance(new_name, str):
-                raise web.HTTPError(400, "name must be a text")
-            if new_name in user.records:
-                raise web.HTTPError(409, f"{user_name} has a server named {new_name!r} already")
-            check_server_name(new_name)
-            await self.context.servers.rename(user, server_name, new_name)
-            if not server_name:
-                await user.ensure_server("")
-            record = user.records[new_name]
-        self.write_json(models.server_of_record(self, record, user))
-        self.set_header("Content-Type", "application/json; charset=UTF-8")
-
-    @operation("Stop a server", scopes=("delete:servers",), body="remove", responses={204: "stopped", 202: "stops"})
-    async def delete(self, user_name: str, server_name: str = "") -> None:
-        user = await self.user_or_404(user_name)
-        body = self.get_json_body() or {}
-        remove = bool(body.get("remove")) if isinstance(body, dict) else False
-        if server_name:
-            if not self.allow_named_servers:
-                raise web.HTTPError(400, "Named servers are not enabled")
-            if server_name not in user.records:
-                raise web.HTTPError(404, f"{user_name} has no server named {server_name!r}")
-        elif remove:
-            raise web.HTTPError(400, "The default server cannot be removed")
-        if "" not in user.records:
-            await user.ensure_server("")
-        try:
-            stop = await self.context.servers.stop(
-                user, server_name, requested_by=self.caller, handler=self, remove=remove
-            )
-        except ServerNotRunning:
-            if remove:
-                await self.context.servers.remove(user, server_name)
-            self._stopped()
-            return
-        if await stop.wait(self.context.slow_stop_timeout):
-            self._stopped()
-        else:
-            self.set_status(202)
-            self.set_header("Content-Type", "text/plain")
-
-    def _stopped(self) -> None:
-        self.set_status(204)
-        self.clear_header("Content-Type")
-
-
-class SpawnProgressAPIHandler(APIHandler):
-    """`…/progress`: server-sent events of a start (rest-api §4.7)."""
-
-    keepalive_interval = 8
-    _finish_future: Any = None
-
-    def get_content_type(self) -> str:
-        return "text/event-stream"
-
-    async def send_event(self, event: dict[str, Any]) -> None:
-        """Send one event; the stream ends quietly when the client is gone."""
-        try:
-            self.write(f"data: {json.dumps(event, default=str)}\n\n")
-            await self.flush()
-        except StreamClosedError:
-            self.log.debug("The listener is gone")
-            raise
-
-    async def keepalive(self) -> None:
-        """Send a blank line now and then, so that nothing in between gives up."""
-        while True:
-            try:
-                self.write("\n\n")
-                await self.flush()
-            except (StreamClosedError, RuntimeError):
-                return
-            await asyncio.sleep(self.keepalive_interval)
-
-    @operation("Follow the start of a server", scopes=("read:servers",), responses={200: "events", 400: "not starting"})
-    async def get(self, user_name: str, server_name: str = "") -> None:
-        user = await self.user_or_404(user_name)
-        if server_name not in user.records:
-            raise web.HTTPError(404)
-        events = self.context.servers.progress(user, server_name)
-        try:
-            first = await events.__anext__()
-        except (ServerNotRunning, StopAsyncIteration):
-            raise web.HTTPError(400, f"The server {user_name}/{server_name} is not starting") from None
-        self.set_header("Cache-Control", "no-cache")
-        beat = self.context.background.start(self.keepalive(), name="keep a progress stream alive")
-        try:
-            await self.send_event(first)
-            async for event in events:
-                await self.send_event(event)
-        except StreamClosedError:
-            return
-        finally:
-            beat.cancel()
-            await events.aclose()
+        self.write_nothing()
 
 
 class ActivityAPIHandler(APIHandler):
-    """`…/activity`: servers report when they were used. Hot."""
+    """`…/activity`: servers report when they were used. Hot: one look-up, and notes that are written in batches."""
 
-    @operation("Report activity", scopes=("users:activity",), body="last_activity, servers", responses={200: "noted"})
+    @operation(
+        "Report activity", scopes=("users:activity",), request=ActivityBody, responses={200: None},
+        errors={400: "a time is wrong, or a server is unknown", 404: "there is no such user"},
+    )
     async def post(self, user_name: str) -> None:
         user = await self.context.directory.find(user_name)
         if user is None:
-            raise web.HTTPError(404, f"There is no user {user_name!r}")
-        body = self.get_json_object(required=True)
+            raise UserNotFound(user_name)
+        body = self.get_json_body()
+        if not isinstance(body, dict):
+            raise InvalidRequest("The body must be an object with last_activity, servers or both")
         servers = body.get("servers") or {}
         own = body.get("last_activity")
         if not own and not servers:
-            raise web.HTTPError(400, "Give last_activity or servers")
+            raise InvalidRequest("Give last_activity, servers or both")
         if not isinstance(servers, dict):
-            raise web.HTTPError(400, "servers must be an object")
-        own_time = self._time(own) if own else None
+            raise InvalidRequest("servers must be an object")
+        now = utcnow()
+        own_time = _read_time(own, now) if own else None
         times = {}
         for name, entry in servers.items():
-            if name not in user.records:
-                raise web.HTTPError(400, f"{user_name} has no server named {name!r}")
+            record = user.records.get(name)
+            if record is None:
+                raise InvalidRequest(f"{user_name} has no server named {name!r}")
             if not isinstance(entry, dict) or "last_activity" not in entry:
-                raise web.HTTPError(400, f"servers[{name!r}] must be an object with last_activity")
-            times[name] = self._time(entry["last_activity"])
+                raise InvalidRequest(f"servers[{name!r}] must be an object with last_activity")
+            times[name] = record, _read_time(entry["last_activity"], now)
+        book = self.context.activity
         if own_time is not None:
-            self.context.activity.note_user(user.id, own_time)
-        for name, when in times.items():
-            record = user.records[name]
-            if record.last_activity is None or record.last_activity < when:
+            book.note_user(user.id, own_time)
+        for record, when in times.values():
+            if is_newer(when, record.last_activity):
                 record.last_activity = when
-            self.context.activity.note_server(record.id, when)
+                book.note_server(record.id, when)
         self.finish()
 
-    @staticmethod
-    def _time(text: Any) -> datetime:
+
+def _read_time(text: Any, now: datetime) -> datetime:
+    """Return a reported time, aware. Raises InvalidRequest for what is no time or lies in the future."""
+    if not isinstance(text, str):
+        raise InvalidRequest(f"{text!r} is not a time; write it as a text")
+    try:
+        # Servers write ISO times; everything else is for a lenient parser, which costs ten times as much.
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        from dateutil.parser import parse
+
         try:
-            moment = aware(parse_time(text))
-        except (TypeError, ValueError, OverflowError):
-            raise web.HTTPError(400, f"{text!r} is not a time") from None
-        return check_reported(moment, utcnow())
+            moment = parse(text)
+        except (ValueError, OverflowError):
+            raise InvalidRequest(f"{text!r} is not a time") from None
+    try:
+        return check_reported(aware(moment), now)
+    except OverflowError:
+        raise InvalidRequest(f"{text!r} is not a time that we can count with") from None
 
 
 class UserAdminAccessAPIHandler(APIHandler):
     """Old: administrators enter servers by scope now."""
 
-    @operation("Old: ask for admin access", scopes=("servers",), responses={200: "allowed", 403: "off"})
-    async def post(self, user_name: str) -> None:
-        if not self.context.admin_access:
-            raise web.HTTPError(403, "Admin access to servers is off; use the scope access:servers")
-        await self.user_or_404(user_name)
-        self.finish()
-
-
-# Tokens
-
-
-class UserTokenListAPIHandler(APIHandler):
-    """`…/tokens`."""
-
-    @operation("Tokens of a user", scopes=("read:tokens",), responses={200: "tokens"})
-    async def get(self, user_name: str) -> None:
-        user = await self.user_or_404(user_name)
-        tokens = await self.context.tokens.list_for(user)
-        self.write_json({"api_tokens": [await self.token_of(user, token) for token in tokens]})
-
-    async def token_of(self, user: Any, token: Any) -> dict[str, Any]:
-        """Return a token's model with the scopes that it really has now."""
-        owner = await self.context.access.caller_for_user(user.id)
-        scopes: Any = ()
-        if owner is not None:
-            client = None
-            if token.client_id and token.client_id != "jupyterhub":
-                from ..core.scopes.expand import ClientRef
-                from ..store.tokens import client_target
-
-                target = await self.context.database.read(client_target, token.client_id)
-                client = ClientRef(
-                    token.client_id, user=target.get("client_user"), server=target.get("client_server"),
-                    service=target.get("client_service"),
-                )
-            scopes = token_scopes(
-                token.scopes, owner.scopes, owner.owner, client,
-                lambda name: owner.groups if name == owner.name else (),
-            ).expanded
-        return models.token_model(token, scopes)
-
     @operation(
-        "Make a token for a user", public=True, body="note, expires_in, scopes, roles, auth",
-        responses={201: "token", 400: "not allowed"},
+        "Ask for admin access", scopes=("servers",), responses={200: None}, deprecated=True,
+        errors={403: "JupyterHub.admin_access is off", 404: "there is no such user"},
     )
     async def post(self, user_name: str) -> None:
-        body = self.get_json_object()
-        caller = self.caller
-        if caller is None:
-            caller = await self._log_in_with(body)
-        if caller is None:
-            raise web.HTTPError(403)
-        if not await self.context.access.covers(caller, "tokens", user=user_name):
-            raise web.HTTPError(403, f"{caller.kind} {caller.name} may not make tokens for {user_name}")
-        user = await self.context.directory.find(user_name)
-        if user is None:
-            raise web.HTTPError(403, f"{caller.kind} {caller.name} may not make tokens for {user_name}")
-        note = body.get("note") or ""
-        if not note:
-            note = "Requested via api"
-            if not (caller.is_user and caller.name == user_name):
-                note += f" by {caller.kind} {caller.name}"
-        scopes, roles = self._lists(body)
-        text, token = await self.context.tokens.issue(
-            user, scopes=scopes, roles=roles, note=str(note), expires_in=self._expires_in(body)
-        )
-        self.write_json({**await self.token_of(user, token), "token": text}, status=201)
-
-    async def _log_in_with(self, body: dict[str, Any]) -> Any:
-        """Who has no token yet may bring a user name and password instead; no session comes of it."""
-        if "auth" not in body:
-            return None
-        try:
-            model = await self.authenticate(body.get("auth"))
-        except web.HTTPError:
-            raise web.HTTPError(403) from None
-        user = await self.context.directory.find(model["name"]) if model else None
-        return await self.context.access.caller_for_user(user.id) if user is not None else None
-
-    def _lists(self, body: dict[str, Any]) -> tuple[list[str] | None, list[str] | None]:
-        found = []
-        for name in ("scopes", "roles"):
-            value = body.get(name)
-            if value is not None and (
-                not isinstance(value, list) or not all(isinstance(item, str) for item in value)
-            ):
-                raise web.HTTPError(400, f"{name} must be a list of texts")
-            found.append(value)
-        return found[0], found[1]
-
-    def _expires_in(self, body: dict[str, Any]) -> int | None:
-        highest = int(self.settings.get("token_expires_in_max_seconds", 0) or 0)
-        value = body.get("expires_in")
-        if value is None:
-            return highest or None
-        if not isinstance(value, int) or value < 1:
-            raise web.HTTPError(400, f"expires_in must be a whole number of seconds, at least 1, not {value!r}")
-        if highest and value > highest:
-            raise web.HTTPError(400, f"expires_in may be {highest} seconds at most")
-        return int(value)
-
-    def check_xsrf_cookie(self) -> None:
-        """Who brings a password in the body uses no cookie, so nothing can be forged."""
-        if getattr(self, "_jupyterhub_user", None) is None and self.request.method == "POST":
-            try:
-                if "auth" in (self.get_json_body() or {}):
-                    return
-            except (web.HTTPError, TypeError):
-                pass
-        super().check_xsrf_cookie()
-
-
-class UserTokenAPIHandler(UserTokenListAPIHandler):
-    """`…/tokens/{id}`."""
-
-    @operation("One token", scopes=("read:tokens",), responses={200: "token", 404: "none such"})
-    async def get(self, user_name: str, token_id: str) -> None:  # type: ignore[override]
-        user = await self.user_or_404(user_name)
-        token = await self.context.tokens.find(user, token_id)
-        self.write_json(await self.token_of(user, token))
-
-    @operation("Revoke a token", scopes=("tokens",), responses={204: "gone", 404: "none such"})
-    async def delete(self, user_name: str, token_id: str) -> None:
-        user = await self.user_or_404(user_name)
-        token = await self.context.tokens.find(user, token_id)
-        await self.context.tokens.revoke(token)
-        self.set_status(204)
-        self.clear_header("Content-Type")
+        if not self.context.admin_access:
+            raise web.HTTPError(403, "JupyterHub.admin_access is off; what counts is the scope access:servers")
+        await self.user_or_404(user_name)
+        self.finish()
 
 
 default_handlers = register(
@@ -610,12 +352,11 @@ default_handlers = register(
         (r"/api/users/([^/]+)", UserAPIHandler),
         (r"/api/users/([^/]+)/server", UserServerAPIHandler),
         (r"/api/users/([^/]+)/server/progress", SpawnProgressAPIHandler),
-        (r"/api/users/([^/]+)/tokens", UserTokenListAPIHandler),
-        (r"/api/users/([^/]+)/tokens/([^/]*)", UserTokenAPIHandler),
+        (r"/api/users/([^/]+)/tokens/?", UserTokenListAPIHandler),
+        (r"/api/users/([^/]+)/tokens/([^/]+)", UserTokenAPIHandler),
         (r"/api/users/([^/]+)/servers/([^/]*)", UserServerAPIHandler),
         (r"/api/users/([^/]+)/servers/([^/]*)/progress", SpawnProgressAPIHandler),
         (r"/api/users/([^/]+)/activity", ActivityAPIHandler),
         (r"/api/users/([^/]+)/admin-access", UserAdminAccessAPIHandler),
     ]
 )
-

@@ -1,100 +1,141 @@
 """The OAuth 2 provider: oauthlib's authorisation code flow over our tables (oauth §3 to §6).
 
-oauthlib is synchronous, so each step runs as one store function on a database thread, with a validator made for that
-session alone.
+oauthlib is synchronous, so each step runs as one function on a database thread, with a validator made for its session
+alone; it sees values of the store, never rows.
 """
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from oauthlib.oauth2 import AuthorizationCodeGrant, AuthorizationEndpoint, BearerToken, RequestValidator, TokenEndpoint
+from oauthlib.oauth2 import (
+    AuthorizationCodeGrant,
+    AuthorizationEndpoint,
+    BearerToken,
+    OAuth2Error,
+    RefreshTokenGrant,
+    RequestValidator,
+    TokenEndpoint,
+)
 from oauthlib.oauth2.rfc6749 import errors as oauth_errors
-from sqlalchemy import select
+from oauthlib.uri_validate import is_absolute_uri
 from sqlalchemy.orm import Session
 
 from .. import orm
 from ..core import secrets
-from ..core.errors import ScopeNotFound
+from ..core.clock import utcnow
+from ..core.errors import InvalidRequest
 from ..core.scopes.catalogue import scope_definitions
-from ..core.scopes.expand import ClientRef, OwnerRef, access_scopes, identify_scopes, resolve_requested
+from ..core.scopes.expand import ClientRef, OwnerRef, access_scopes, expand, identify_scopes, resolve_requested
 from ..core.scopes.grammar import check_scopes_exist
-from ..store import tokens as token_store
+from ..runtime.access import owner_scopes
+from ..store import oauth as oauth_store
+from ..store.values import OAuthClientRecord, OAuthCodeRecord
 
 if TYPE_CHECKING:
+    from ..runtime.access import Caller
     from ..runtime.context import HubContext
+
+__all__ = ["Answer", "Authorization", "JupyterHubOAuthServer", "grantable", "make_provider"]
 
 log = logging.getLogger("jupyterhub")
 
-#: Seconds that a code is good for.
-CODE_LIFETIME = 300
-_TOKEN_LENGTH = 30
-#: Stands before redirect URIs that are paths on our own host (oauth §2) while oauthlib, which knows only absolute
-#: ones, looks at them. The name cannot exist, so it can never be mistaken for a real address.
-_OWN_HOST = "https://hub.invalid"
+#: Letters and digits of codes and access tokens.
+TEXT_LENGTH = 30
+
+#: Headers, body and status, as oauthlib returns them.
+Answer = tuple[dict[str, str], str | None, int]
 
 
 @dataclass(frozen=True)
 class Authorization:
-    """A checked request to be let in: who asks, for what, and where it leads."""
+    """A checked request to be let in: who asks, and for which raw scopes at most, identify and access included.
+
+    `client` is None for a client that stands for neither a server nor a service.
+    """
 
     client_id: str
-    client: ClientRef
+    client: ClientRef | None
     description: str
     redirect_uri: str
-    #: Raw scopes that the client may get at most, identify and access included.
+    state: str | None
     scopes: tuple[str, ...]
-    #: What oauthlib needs again when the code is made.
-    credentials: dict[str, Any]
 
 
-class Validator(RequestValidator):  # type: ignore[misc]
-    """oauthlib's questions, answered from one database session."""
+def _ref(client: OAuthClientRecord) -> ClientRef | None:
+    if client.user is None and client.service is None:
+        return None
+    return ClientRef(client.identifier, user=client.user, server=client.server, service=client.service)
 
-    def __init__(self, session: Session, *, require_pkce: bool, token_lifetime: int) -> None:
+
+class _Client:
+    """A client as oauthlib wants it."""
+
+    def __init__(self, record: OAuthClientRecord) -> None:
+        self.record = record
+        self.client_id = record.identifier
+
+
+class _Grant(AuthorizationCodeGrant):  # type: ignore[misc]
+    """The code flow, with redirects to a path on our own host: single-user servers are sent back like that."""
+
+    def _handle_redirects(self, request: Any) -> None:
+        given = request.redirect_uri
+        request.using_default_redirect_uri = given is None
+        if given is None:
+            request.redirect_uri = self.request_validator.get_default_redirect_uri(request.client_id, request)
+            if not request.redirect_uri:
+                raise oauth_errors.MissingRedirectURIError(request=request)
+            return
+        if not (given.startswith("/") and not given.startswith("//")) and not is_absolute_uri(given):
+            raise oauth_errors.InvalidRedirectURIError(request=request)
+        if not self.request_validator.validate_redirect_uri(request.client_id, given, request):
+            raise oauth_errors.MismatchingRedirectURIError(request=request)
+
+
+class _Validator(RequestValidator):  # type: ignore[misc]
+    """oauthlib's questions, answered from one database session.
+
+    `user_name` is whoever is asked for consent, empty at the token endpoint.
+    """
+
+    def __init__(self, session: Session, *, require_pkce: bool, token_lifetime: int, user_name: str = "") -> None:
         super().__init__()
         self.session = session
         self.require_pkce = require_pkce
         self.token_lifetime = token_lifetime
+        self.user_name = user_name
+        self._clients: dict[str, OAuthClientRecord | None] = {}
+        self._codes: dict[str, OAuthCodeRecord | None] = {}
 
-    def _client(self, client_id: str | None) -> orm.OAuthClient | None:
+    def client(self, client_id: str | None) -> OAuthClientRecord | None:
         if not client_id:
             return None
-        row = self.session.scalars(select(orm.OAuthClient).where(orm.OAuthClient.identifier == client_id)).first()
-        # Without a secret a client cannot prove who it is, so it is as good as unknown (oauth §2).
-        return row if row is not None and row.secret else None
-
-    def client_ref(self, client_id: str) -> ClientRef | None:
-        """Return what a client stands for, or None when it stands for nothing."""
-        target = token_store.client_target(self.session, client_id)
-        if not target:
-            return None
-        return ClientRef(
-            client_id, user=target.get("client_user"), server=target.get("client_server"),
-            service=target.get("client_service"),
-        )
+        if client_id not in self._clients:
+            found = oauth_store.find_client(self.session, client_id)
+            # Without a secret a client cannot prove who it is, so it is as good as unknown (oauth §2).
+            self._clients[client_id] = found if found is not None and found.secret else None
+        return self._clients[client_id]
 
     # Who asks
 
     def authenticate_client(self, request: Any, *args: Any, **kwargs: Any) -> bool:
-        client = self._client(request.client_id)
+        client = self.client(request.client_id)
         if client is None or not secrets.compare_token(client.secret, request.client_secret or ""):
-            log.warning("OAuth client %.100r could not prove who it is", request.client_id)
+            log.warning("OAuth client %.100r did not prove who it is", request.client_id)
             return False
-        request.client = client
+        request.client = _Client(client)
         return True
 
     def authenticate_client_id(self, client_id: str, request: Any, *args: Any, **kwargs: Any) -> bool:
         return False
 
     def validate_client_id(self, client_id: str, request: Any, *args: Any, **kwargs: Any) -> bool:
-        return self._client(client_id) is not None
+        return self.client(client_id) is not None
 
     def client_authentication_required(self, request: Any, *args: Any, **kwargs: Any) -> bool:
         return True
@@ -102,17 +143,18 @@ class Validator(RequestValidator):  # type: ignore[misc]
     # Where it leads
 
     def validate_redirect_uri(self, client_id: str, redirect_uri: str, request: Any, *args: Any, **kwargs: Any) -> bool:
-        client = self._client(client_id)
-        return client is not None and client.redirect_uri == _strip(redirect_uri)
+        client = self.client(client_id)
+        return client is not None and client.redirect_uri == redirect_uri
 
     def get_default_redirect_uri(self, client_id: str, request: Any, *args: Any, **kwargs: Any) -> str | None:
-        client = self._client(client_id)
-        return _absolute(str(client.redirect_uri)) if client is not None else None
+        client = self.client(client_id)
+        return client.redirect_uri if client is not None else None
 
     def confirm_redirect_uri(
         self, client_id: str, code: str, redirect_uri: str | None, client: Any, request: Any, *args: Any, **kwargs: Any
     ) -> bool:
-        return redirect_uri is None or _strip(redirect_uri) == client.redirect_uri
+        found = self.client(client_id)
+        return redirect_uri is None or (found is not None and found.redirect_uri == redirect_uri)
 
     # What for
 
@@ -126,24 +168,31 @@ class Validator(RequestValidator):  # type: ignore[misc]
     ) -> bool:
         return grant_type == "authorization_code"
 
+    def validate_refresh_token(
+        self, refresh_token: str, client: Any, request: Any, *args: Any, **kwargs: Any
+    ) -> bool:
+        """There are none."""
+        return False
+
     def get_default_scopes(self, client_id: str, request: Any, *args: Any, **kwargs: Any) -> list[str]:
-        client = self._client(client_id)
-        return list(client.allowed_scopes or ()) if client is not None else []
+        client = self.client(client_id)
+        return sorted(client.allowed_scopes) if client is not None else []
 
     def validate_scopes(
-        self, client_id: str, scopes: Iterable[str], client: Any, request: Any, *args: Any, **kwargs: Any
+        self, client_id: str, scopes: list[str], client: Any, request: Any, *args: Any, **kwargs: Any
     ) -> bool:
-        """Whether the client may ask for these scopes; `request.scopes` holds the resolved ones afterwards."""
-        row = self._client(client_id)
-        if row is None:
+        """Whether the client may ask for all of these; `request.scopes` are the resolved ones then (oauth §4.1)."""
+        found = self.client(client_id)
+        if found is None or scopes == [""]:
             return False
-        ref = self.client_ref(client_id) or ClientRef(client_id)
-        wanted = self._names_to_scopes({scope for scope in scopes if scope and scope != "identify"})
+        wanted = self._names_to_scopes({scope for scope in scopes if scope} - {"identify"})
         if wanted is None:
             return False
-        basic = identify_scopes() | access_scopes(ref)
-        limit = set(row.allowed_scopes or ()) | basic
-        resolution = resolve_requested(wanted | basic, limit, OwnerRef.user(getattr(request, "user_name", "") or ""), ref)
+        ref = _ref(found)
+        always = identify_scopes() | access_scopes(ref)
+        resolution = resolve_requested(
+            wanted | always, set(found.allowed_scopes) | always, OwnerRef.user(self.user_name), ref
+        )
         if resolution.refused:
             log.warning("OAuth client %s may not ask for %s", client_id, ", ".join(sorted(resolution.refused)))
             return False
@@ -151,17 +200,17 @@ class Validator(RequestValidator):  # type: ignore[misc]
         return True
 
     def _names_to_scopes(self, names: set[str]) -> set[str] | None:
-        """Scopes as they are, or the scopes of roles when all names are roles; None when neither holds (oauth §4.1)."""
+        """Return scopes as they are, the scopes of roles if all are roles, None otherwise; both together is neither."""
         if all(name.partition("!")[0] in scope_definitions for name in names):
             try:
                 check_scopes_exist(names)
-            except ScopeNotFound:
+            except InvalidRequest:
                 return None
             return names
-        roles = {row.name: row for row in self.session.scalars(select(orm.Role).where(orm.Role.name.in_(names)))}
+        roles = oauth_store.scopes_of_roles(self.session, names)
         if set(roles) != names:
             return None
-        return {scope for row in roles.values() for scope in row.scopes or ()}
+        return {scope for scopes in roles.values() for scope in scopes}
 
     # PKCE
 
@@ -169,233 +218,204 @@ class Validator(RequestValidator):  # type: ignore[misc]
         return self.require_pkce
 
     def get_code_challenge(self, code: str, request: Any) -> str | None:
-        row = self._code(code)
-        return row.code_challenge if row is not None else None
+        found = self.code(code)
+        return found.code_challenge if found is not None else None
 
     def get_code_challenge_method(self, code: str, request: Any) -> str | None:
-        row = self._code(code)
-        return row.code_challenge_method if row is not None else None
+        found = self.code(code)
+        return found.code_challenge_method if found is not None else None
 
     # Codes
 
-    def _code(self, code: str | None) -> orm.OAuthCode | None:
+    def code(self, code: str | None) -> OAuthCodeRecord | None:
         if not code:
             return None
-        row = self.session.scalars(select(orm.OAuthCode).where(orm.OAuthCode.code == code)).first()
-        if row is None or (row.expires_at is not None and row.expires_at <= int(time.time())):
-            return None
-        return row
+        if code not in self._codes:
+            self._codes[code] = oauth_store.find_code(self.session, code, lock=True)
+        return self._codes[code]
 
-    def save_authorization_code(self, client_id: str, code: dict[str, Any], request: Any, *args: Any, **kwargs: Any) -> None:
-        method = getattr(request, "code_challenge_method", None)
-        challenge = getattr(request, "code_challenge", None)
-        self.session.add(
-            orm.OAuthCode(
-                client_id=client_id, code=code["code"], expires_at=int(time.time()) + CODE_LIFETIME,
-                redirect_uri=_strip(request.redirect_uri or ""), session_id=request.hub_session_id,
-                user_id=request.hub_user_id, scopes=sorted(request.hub_scopes), code_challenge=challenge,
-                code_challenge_method=(method or "plain") if challenge else None,
-            )
+    def save_authorization_code(
+        self, client_id: str, code: dict[str, Any], request: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        oauth_store.store_code(
+            self.session,
+            oauth_store.new_code_record(
+                client_id=client_id, code=code["code"], redirect_uri=request.redirect_uri or "",
+                session_id=request.hub_session_id, user_id=request.hub_user_id, user_name=self.user_name,
+                scopes=request.hub_scopes, challenge=request.code_challenge, method=request.code_challenge_method,
+            ),
         )
-        self.session.flush()
 
     def validate_code(self, client_id: str, code: str, client: Any, request: Any, *args: Any, **kwargs: Any) -> bool:
-        row = self._code(code)
-        if row is None or row.client_id != client_id:
+        """Whether the code is good and was given to this client. Raises OAuth errors where the user has lost access."""
+        found = self.code(code)
+        if found is None or found.client_id != client_id:
             return False
-        request.hub_code = row
-        request.user = row.user
-        request.scopes = list(row.scopes or ())
+        self._check_still_held(found, request)
+        request.user = found.user_name
+        request.scopes = list(found.scopes)
         return True
 
+    def _check_still_held(self, code: OAuthCodeRecord, request: Any) -> None:
+        """Roles and shares may have been taken away since the code was made, or consent was given beyond them."""
+        client = self.client(code.client_id)
+        ref = _ref(client) if client is not None else None
+        identity = oauth_store.identity_for_client(self.session, code.user_id, ref or ClientRef(code.client_id))
+        if identity is None:
+            raise oauth_errors.InvalidGrantError(request=request)
+        owner, held = OwnerRef.user(identity.name), owner_scopes(identity)
+
+        def groups_of(name: str) -> tuple[str, ...]:
+            return identity.groups if name == identity.name else ()
+
+        for scope in access_scopes(ref):
+            if not held.covers(scope, groups_of=groups_of):
+                raise oauth_errors.InvalidGrantError(
+                    description="The user may not use this application any more.", request=request
+                )
+        asked = frozenset(code.scopes) - {"inherit"}
+        excess = expand(asked, owner, ref, drop_unknown=True).scopes.minus(held, groups_of)
+        if excess.expanded - access_scopes(ref) - identify_scopes(owner):
+            raise oauth_errors.InvalidScopeError(
+                description="The user does not have all of these permissions any more.", request=request
+            )
+
     def invalidate_authorization_code(self, client_id: str, code: str, request: Any, *args: Any, **kwargs: Any) -> None:
-        row = self._code(code)
-        if row is not None:
-            self.session.delete(row)
+        oauth_store.delete_code(self.session, code)
 
     # Tokens
 
     def save_bearer_token(self, token: dict[str, Any], request: Any, *args: Any, **kwargs: Any) -> None:
-        row = request.hub_code
-        expires = datetime.now(timezone.utc) + timedelta(seconds=self.token_lifetime)
-        token_store.issue(
-            self.session, user_id=row.user_id, scopes=row.scopes or (), note="", expires_at=expires,
-            client_id=row.client_id, session_id=row.session_id or None, token=token["access_token"],
-            rounds=secrets.GENERATED_ROUNDS,
-        )
+        code = self.code(request.code)
+        assert code is not None, "validate_code comes first"
+        expires_at = utcnow() + timedelta(seconds=self.token_lifetime)
+        oauth_store.issue_token(self.session, code, token["access_token"], expires_at)
         # There is nothing to refresh with.
         token.pop("refresh_token", None)
-        token["scope"] = " ".join(row.scopes or ())
-
-
-class CodeGrant(AuthorizationCodeGrant):  # type: ignore[misc]
-    """The code grant, with redirect URIs that are only a path on this host: those of servers are (oauth §2)."""
-
-    def _handle_redirects(self, request: Any) -> None:
-        uri = request.redirect_uri
-        if not (uri and uri.startswith("/")):
-            super()._handle_redirects(request)
-            return
-        request.using_default_redirect_uri = False
-        if not self.request_validator.validate_redirect_uri(request.client_id, uri, request):
-            raise oauth_errors.MismatchingRedirectURIError(request=request)
+        token["scope"] = " ".join(code.scopes)
 
 
 class JupyterHubOAuthServer:
-    """The two endpoints, each step a function for a database thread."""
+    """The two endpoints, and the clients that plugins bring."""
 
-    def __init__(self, context: HubContext, *, token_expires_in: int, url_prefix: str = "", login_url: str = "") -> None:
+    def __init__(
+        self, context: HubContext, *, token_expires_in: int = 14 * 86400, url_prefix: str = "", login_url: str = ""
+    ) -> None:
         self._context = context
+        #: Seconds for which an access token is good.
         self.token_expires_in = token_expires_in
         self.url_prefix, self.login_url = url_prefix, login_url
 
     @property
     def require_pkce(self) -> bool:
+        """Whether clients have to send a challenge."""
         return bool(self._context.get("oauth_require_pkce", False))
 
-    def _endpoints(self, session: Session) -> tuple[Validator, AuthorizationEndpoint, TokenEndpoint]:
-        validator = Validator(session, require_pkce=self.require_pkce, token_lifetime=self.token_expires_in)
-        grant = CodeGrant(validator, refresh_token=False)
-        bearer = BearerToken(
-            validator, token_generator=lambda request: secrets.new_code(_TOKEN_LENGTH),
-            expires_in=self.token_expires_in,
+    def _validator(self, session: Session, user_name: str = "") -> _Validator:
+        return _Validator(
+            session, require_pkce=self.require_pkce, token_lifetime=self.token_expires_in, user_name=user_name
         )
-        authorize = AuthorizationEndpoint(
-            default_response_type="code", default_token_type=bearer, response_types={"code": grant}
-        )
-        token = TokenEndpoint(
-            default_grant_type="authorization_code", default_token_type=bearer,
-            grant_types={"authorization_code": grant},
-        )
-        return validator, authorize, token
 
-    async def check_request(self, uri: str, method: str, body: Any, headers: Any, user_name: str) -> Authorization:
-        """Check an authorisation request. Raises oauthlib's errors; those with a redirect carry it."""
-        return await self._context.database.read(self._check_request, uri, method, body, headers, user_name)
+    @staticmethod
+    def _authorize(validator: _Validator) -> AuthorizationEndpoint:
+        return AuthorizationEndpoint(
+            default_response_type="code",
+            default_token_type=None,
+            response_types={"code": _Grant(validator, refresh_token=False)},
+        )
 
-    def _check_request(
-        self, session: Session, uri: str, method: str, body: Any, headers: Any, user_name: str
-    ) -> Authorization:
-        validator, authorize, _ = self._endpoints(session)
-        uri = _with_absolute_redirect(uri)
-        try:
-            with _named(validator, user_name):
-                scopes, credentials = authorize.validate_authorization_request(uri, method, body, headers)
-        except oauth_errors.OAuth2Error as error:
-            if getattr(error, "redirect_uri", None):
-                error.redirect_uri = _strip(error.redirect_uri)
-            raise
-        client_id = credentials["client_id"]
-        row = validator._client(client_id)
-        ref = validator.client_ref(client_id)
-        if row is None or ref is None:
-            raise oauth_errors.InvalidClientIdError()
-        credentials = {name: value for name, value in credentials.items() if name != "request"}
+    # The authorisation endpoint
+
+    async def check_request(self, uri: str, headers: dict[str, str], user_name: str) -> Authorization:
+        """Check a request to be let in. Raises oauthlib's errors; other than the fatal ones they have a redirect."""
+        return await self._context.database.read(self._check_request, uri, headers, user_name)
+
+    def _check_request(self, session: Session, uri: str, headers: dict[str, str], user_name: str) -> Authorization:
+        validator = self._validator(session, user_name)
+        scopes, info = self._authorize(validator).validate_authorization_request(uri, "GET", None, headers)
+        client = validator.client(info["client_id"])
+        assert client is not None, "oauthlib has asked for it"
         return Authorization(
-            client_id=client_id, client=ref, description=row.description or client_id,
-            redirect_uri=_strip(credentials.get("redirect_uri") or row.redirect_uri), scopes=tuple(scopes),
-            credentials=credentials,
+            client_id=client.identifier, client=_ref(client), description=client.description or client.identifier,
+            redirect_uri=info["redirect_uri"], state=info["state"], scopes=tuple(scopes),
         )
 
     async def issue_code(
-        self, uri: str, method: str, body: Any, headers: Any, *, user_id: int, user_name: str, session_id: str,
+        self, uri: str, headers: dict[str, str], *, user_id: int, user_name: str, session_id: str,
         scopes: Iterable[str],
-    ) -> tuple[dict[str, str], str, int]:
-        """Make a code for a user and return headers, body and status of the answer, a redirect."""
+    ) -> Answer:
+        """Make a code with which the client gets a token with these raw scopes. Returns the answer, a redirect."""
         return await self._context.database.run(
-            self._issue_code, uri, method, body, headers, user_id, user_name, session_id, sorted(scopes)
+            self._issue_code, uri, headers, user_id, user_name, session_id, sorted(scopes)
         )
 
     def _issue_code(
-        self, session: Session, uri: str, method: str, body: Any, headers: Any, user_id: int, user_name: str,
-        session_id: str, scopes: list[str],
-    ) -> tuple[dict[str, str], str, int]:
-        validator, authorize, _ = self._endpoints(session)
-        uri = _with_absolute_redirect(uri)
-        with _named(validator, user_name):
-            _, credentials = authorize.validate_authorization_request(uri, "GET", None, headers)
-            credentials.pop("request", None)
-            credentials.update(
-                hub_user_id=user_id, hub_session_id=session_id, hub_scopes=scopes, user_name=user_name
-            )
-            answer_headers, text, status = authorize.create_authorization_response(
-                uri, "GET", None, headers, scopes, credentials
-            )
-        return {name: _strip(value) for name, value in answer_headers.items()}, text, status
-
-    async def exchange(self, uri: str, method: str, body: Any, headers: Any) -> tuple[dict[str, str], str, int]:
-        """Exchange a code for a token. Returns headers, body and status."""
-        return await self._context.database.run(self._exchange, uri, method, body, headers)
-
-    def _exchange(
-        self, session: Session, uri: str, method: str, body: Any, headers: Any
-    ) -> tuple[dict[str, str], str, int]:
-        _, _, token = self._endpoints(session)
-        answer: tuple[dict[str, str], str, int] = token.create_token_response(uri, method, body, headers)
+        self, session: Session, uri: str, headers: dict[str, str], user_id: int, user_name: str, session_id: str,
+        scopes: list[str],
+    ) -> Answer:
+        hub = {"hub_user_id": user_id, "hub_session_id": session_id, "hub_scopes": scopes}
+        answer: Answer = self._authorize(self._validator(session, user_name)).create_authorization_response(
+            uri, "GET", None, headers, scopes=list(scopes), credentials=hub
+        )
         return answer
 
     async def granted_before(self, user_id: int, client_id: str) -> set[str]:
         """Return the raw scopes that the user's tokens of this client hold already."""
-        return await self._context.database.read(_granted_before, user_id, client_id)
+        return await self._context.database.read(oauth_store.scopes_granted_before, user_id, client_id)
 
-    # For plugins, on the loop's thread
+    # The token endpoint
+
+    async def exchange(self, uri: str, body: str, headers: dict[str, str]) -> Answer:
+        """Exchange a code for a token, or say in OAuth's words why not."""
+        try:
+            return await self._context.database.run(self._exchange, uri, body, headers)
+        except OAuth2Error as error:
+            return {"Content-Type": "application/json", **error.headers}, error.json, error.status_code
+
+    def _exchange(self, session: Session, uri: str, body: str, headers: dict[str, str]) -> Answer:
+        validator = self._validator(session)
+        bearer = BearerToken(
+            validator, token_generator=lambda request: secrets.new_code(TEXT_LENGTH),
+            expires_in=self.token_expires_in,
+        )
+        endpoint = TokenEndpoint(
+            default_grant_type="authorization_code",
+            default_token_type=bearer,
+            grant_types={
+                "authorization_code": _Grant(validator, refresh_token=False),
+                "refresh_token": RefreshTokenGrant(validator),
+            },
+        )
+        answer: Answer = endpoint.create_token_response(uri, "POST", body, headers)
+        return answer
+
+    # Clients
+
+    async def find_client(self, client_id: str) -> OAuthClientRecord | None:
+        """Return a client, or None."""
+        return await self._context.database.read(oauth_store.find_client, client_id)
 
     def add_client(
-        self, client_id: str, client_secret: str, redirect_uri: str, allowed_scopes: Any = None, description: str = ""
+        self, client_id: str, client_secret: str, redirect_uri: str, allowed_scopes: Iterable[str] | None = None,
+        description: str = "",
     ) -> Any:
-        """Register a client, or change the one there is; for plugins, blocks."""
-
-        def store(session: Session) -> None:
-            row = session.scalars(select(orm.OAuthClient).where(orm.OAuthClient.identifier == client_id)).first()
-            if row is None:
-                row = orm.OAuthClient(identifier=client_id)
-                session.add(row)
-            row.secret = secrets.hash_token(client_secret) if client_secret else ""
-            row.redirect_uri, row.description = redirect_uri, description
-            row.allowed_scopes = sorted(allowed_scopes or ())
-
-        self._context.database.run_sync(store)
+        """Register a client, or change the one there is, and return its row. For plugins; blocks."""
+        # Nobody knows how good a plugin's secret is.
+        hashed = secrets.hash_token(client_secret, rounds=secrets.USER_PROVIDED_ROUNDS) if client_secret else ""
+        self._context.database.run_sync(
+            oauth_store.store_client, client_id, secret=hashed, redirect_uri=redirect_uri,
+            scopes=allowed_scopes or (), description=description,
+        )
         return self.fetch_by_client_id(client_id)
 
     def remove_client(self, client_id: str) -> None:
-        """Delete a client; for plugins, blocks."""
-
-        def drop(session: Session) -> None:
-            row = session.scalars(select(orm.OAuthClient).where(orm.OAuthClient.identifier == client_id)).first()
-            if row is not None:
-                session.delete(row)
-
-        self._context.database.run_sync(drop)
+        """Delete a client with all that it issued. For plugins; blocks."""
+        self._context.database.run_sync(oauth_store.delete_client, client_id)
 
     def fetch_by_client_id(self, client_id: str) -> Any:
-        """Return a client's row in the plugins' session, or None."""
+        """Return a client's row in the plugins' session, or None. For plugins; blocks."""
         session = self._context.database.plugin_session
         return session.query(orm.OAuthClient).filter(orm.OAuthClient.identifier == client_id).first()
-
-
-class _named:
-    """Tell the validator whose scopes `!user` means, for the time of one check."""
-
-    def __init__(self, validator: Validator, user_name: str) -> None:
-        self._validator, self._name = validator, user_name
-        self._original: Callable[..., bool] = validator.validate_scopes
-
-    def __enter__(self) -> None:
-        def validate_scopes(client_id: str, scopes: Any, client: Any, request: Any, *args: Any, **kwargs: Any) -> bool:
-            request.user_name = self._name
-            return self._original(client_id, scopes, client, request, *args, **kwargs)
-
-        self._validator.validate_scopes = validate_scopes  # type: ignore[method-assign]
-
-    def __exit__(self, *exc: Any) -> None:
-        self._validator.validate_scopes = self._original  # type: ignore[method-assign]
-
-
-def _granted_before(session: Session, user_id: int, client_id: str) -> set[str]:
-    rows = session.scalars(
-        select(orm.APIToken.scopes).where(orm.APIToken.user_id == user_id, orm.APIToken.client_id == client_id)
-    )
-    return {scope for scopes in rows for scope in scopes or ()}
 
 
 def make_provider(
@@ -405,33 +425,15 @@ def make_provider(
     return JupyterHubOAuthServer(context, token_expires_in=token_expires_in, url_prefix=url_prefix, login_url=login_url)
 
 
-def grantable(context: HubContext, caller: Any, authorization: Authorization, role_scopes: Iterable[str]) -> list[str]:
-    """Return the raw scopes that a user really gives away: what is asked for, as far as it is theirs (oauth §4.2)."""
-    held = set(role_scopes) | {"inherit"} | identify_scopes() | access_scopes(authorization.client)
+def grantable(caller: Caller, authorization: Authorization, role_scopes: Iterable[str]) -> list[str]:
+    """Return the raw scopes that a user can really give: what is asked for, as far as it is theirs (oauth §4.2).
+
+    `role_scopes` are the raw scopes of the user's roles, those of groups included. What the user lacks is left out.
+    """
+    held = {*role_scopes, "inherit", *identify_scopes(), *access_scopes(authorization.client)}
     groups = caller.groups
     resolution = resolve_requested(
         authorization.scopes, held, OwnerRef.user(caller.name), authorization.client,
         lambda name: groups if name == caller.name else (),
     )
     return ["inherit"] if "inherit" in resolution.granted else sorted(resolution.granted)
-
-
-def _absolute(uri: str) -> str:
-    """A path on our own host as an absolute URI; others as they are."""
-    return f"{_OWN_HOST}{uri}" if uri.startswith("/") and not uri.startswith("//") else uri
-
-
-def _strip(uri: str) -> str:
-    """The inverse of `_absolute`."""
-    return uri.removeprefix(_OWN_HOST)
-
-
-def _with_absolute_redirect(uri: str) -> str:
-    """The address of an authorisation request, its `redirect_uri` made absolute."""
-    parts = urlsplit(uri)
-    query = parse_qsl(parts.query, keep_blank_values=True)
-    changed = [(name, _absolute(value) if name == "redirect_uri" else value) for name, value in query]
-    return urlunsplit(parts._replace(query=urlencode(changed)))
-
-
-__all__ = ["Authorization", "JupyterHubOAuthServer", "Validator", "grantable", "make_provider"]
