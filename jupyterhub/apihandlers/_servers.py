@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from tornado import web
 from tornado.iostream import StreamClosedError
 
-from ..core import lifecycle
 from ..core.errors import (
     HubError,
     InvalidRequest,
@@ -282,12 +281,12 @@ class SpawnProgressAPIHandler(APIHandler):
         finally:
             await events.aclose()
 
-    async def _events(self, user: Any, server_name: str) -> AsyncIterator[dict[str, Any]]:
+    async def _events(self, user: Any, server_name: str) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the manager's events until the listener is gone."""
-        events = self.context.servers.progress(user, server_name)
+        events: Any = self.context.servers.progress(user, server_name)
         try:
             while True:
-                upcoming = asyncio.ensure_future(events.__anext__())
+                upcoming: asyncio.Future[Any] = asyncio.ensure_future(events.__anext__())
                 try:
                     await asyncio.wait([upcoming, self._finish_future], return_when=asyncio.FIRST_COMPLETED)
                 finally:

@@ -140,7 +140,7 @@ class OAuthAuthorizeHandler(BaseHandler):
         return grantable(caller, request, await self.context.directory.raw_scopes(self.current_user))
 
     async def _needs_consent(self, request: Authorization, scopes: list[str]) -> bool:
-        """Whether to ask: not for one's own server, a service that is trusted, or what was granted before (oauth §3.2)."""
+        """Whether to ask; not about one's own server, a trusted service, or what was granted before (oauth §3.2)."""
         client = request.client
         if client is not None and client.user == self.current_user.name:
             return False

@@ -24,7 +24,7 @@ __all__ = ["ENDPOINTS", "Endpoint", "Operation", "document", "operation", "regis
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 #: `scopes`: holders of one of the scopes. `identified`: anybody known. `token`: anybody with a token. `cookie`: people
-#: in a browser, the handler sends others to log in. `anyone`: the handler decides by itself, or there is nothing to hide.
+#: in a browser, others are sent to log in. `anyone`: the handler decides by itself, or there is nothing to hide.
 Who = Literal["scopes", "identified", "token", "cookie", "anyone"]
 
 _METHODS = ("get", "head", "post", "put", "patch", "delete")

@@ -1,4 +1,4 @@
-"""Shapes of what the API takes and gives, as types, and the check of a request's body against them (rest-api §3, §4)."""
+"""Shapes of what the API takes and gives, as types, and the check of a body against them (rest-api §3, §4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Users, and what belongs to them (rest-api §4.3 to §4.8). Servers and tokens are in modules of their own below this."""
+"""Users and what belongs to them (rest-api §4.3 to §4.8). Servers and tokens have modules of their own below this."""
 
 from __future__ import annotations
 
