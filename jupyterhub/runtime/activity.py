@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from ..core.activity import is_newer
 from ..store import tokens as token_store
 from ..store import users as user_store
 
@@ -68,6 +70,14 @@ class ActivityBook:
                 for key, when in lost.items():
                     self._keep_later(book, key, when)
             raise
+        self._remember_written(users)
+
+    def _remember_written(self, users: dict[int, datetime]) -> None:
+        """Let the wrappers in memory say what the database says now; nobody else tells them."""
+        for user_id, when in users.items():
+            user = self._context.users.cached(user_id)
+            if user is not None and user.record is not None and is_newer(when, user.record.last_activity):
+                user.record = replace(user.record, last_activity=when)
 
 
 def _write(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tornado.httputil import HTTPServerRequest
 
+from ..core.activity import is_newer, latest
 from ..core.clock import utcnow
 from . import cookies
 
@@ -87,4 +88,8 @@ def note_activity(context: HubContext, identity: Identity) -> None:
         if caller.is_server:
             return
     if caller.kind == "user":
-        context.activity.note_user(caller.id, now)
+        record = getattr(identity.entity, "record", None)
+        known = latest(context.activity.latest_of_user(caller.id), record.last_activity if record else None)
+        # Once per resolution: what is read twice in a row should not differ by that (rest-api §1.4).
+        if is_newer(now, known, context.activity_resolution):
+            context.activity.note_user(caller.id, now)

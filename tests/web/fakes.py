@@ -342,6 +342,9 @@ class NotedActivity:
     def latest_of_server(self, spawner_id: int) -> None:
         return None
 
+    def latest_of_user(self, user_id: int) -> None:
+        return None
+
 
 class OwnedTasks:
     """Background work that the test waits for at the end."""
