@@ -17,6 +17,7 @@ check: $(STAMP)-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/reference.py --check
 
 format: $(STAMP)-test
 	$(BIN)/ruff check --fix .
