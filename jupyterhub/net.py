@@ -154,7 +154,7 @@ async def wait_for_answer(
     `timeout` seconds, with what was seen last.
     """
     end = time.monotonic() + timeout
-    pause, last = 0.02, "no attempt was possible"
+    pause, last, seen = 0.02, "no attempt was possible", False
     while True:
         left = end - time.monotonic()
         if left > 0:
@@ -162,9 +162,12 @@ async def wait_for_answer(
                 answer = await fetch_head(url, timeout=min(ATTEMPT_TIMEOUT, left), ssl_context=ssl_context)
                 if answer.code < 500:
                     return answer
-                last = f"it answered {answer.code} {answer.reason}".rstrip()
+                last, seen = f"it answered {answer.code} {answer.reason}".rstrip(), True
             except (OSError, ValueError, asyncio.TimeoutError) as error:
-                last = str(error) or type(error).__name__
+                # An attempt that only our own deadline cut short says less than the one before.
+                cut_short = isinstance(error, (TimeoutError, asyncio.TimeoutError)) and left < ATTEMPT_TIMEOUT
+                if not (cut_short and seen):
+                    last, seen = str(error) or type(error).__name__, True
         status = gone() if gone is not None else None
         if status is not None:
             raise ServerExited(url, status)
