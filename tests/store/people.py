@@ -26,8 +26,16 @@ def begin(session: Session, user_id: int, name: str = "", *, owner: int | None =
 
 def register(session: Session, server_id: int, fence: int, *, token: str = TOKEN) -> list[str]:
     return runs.register_secrets(
-        session, server_id, fence, token=token, scopes=["users:activity!user"], note=NOTE, client_id=CLIENT,
-        client_description="ada's server", redirect_uri="/user/ada/oauth_callback", client_scopes=["read:users"],
+        session,
+        server_id,
+        fence,
+        token=token,
+        scopes=["users:activity!user"],
+        note=NOTE,
+        client_id=CLIENT,
+        client_description="ada's server",
+        redirect_uri="/user/ada/oauth_callback",
+        client_scopes=["read:users"],
         access_scope="access:servers!server=ada/",
     )
 

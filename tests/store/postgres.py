@@ -55,7 +55,7 @@ class Cluster:
         except (OSError, ValueError):
             pid = None
         if pid is not None:
-            os.kill(pid, signal.SIGINT)
+            os.kill(pid, signal.SIGQUIT)
             deadline = time.monotonic() + 20
             while time.monotonic() < deadline and Path(f"/proc/{pid}").exists():
                 time.sleep(0.02)

@@ -137,9 +137,7 @@ async def test_a_database_that_does_not_answer_is_said_so_in_time(tmp_path: Any,
 
 
 async def test_two_that_make_the_same_user_do_not_both_succeed(served: Database) -> None:
-    results = await asyncio.gather(
-        *(served.run(users.create, "ada") for _ in range(4)), return_exceptions=True
-    )
+    results = await asyncio.gather(*(served.run(users.create, "ada") for _ in range(4)), return_exceptions=True)
     assert sum(isinstance(result, UserExists) for result in results) == 3
     assert await served.read(names) == ["ada"]
 

@@ -60,9 +60,7 @@ def test_a_url_without_a_scheme_is_an_sqlite_file(name: str, driver: str, path: 
 def test_a_bare_postgresql_url_finds_the_driver_that_is_there(
     installed: tuple[str, ...], driver: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        engines.importlib.util, "find_spec", lambda name: object() if name in installed else None
-    )
+    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: object() if name in installed else None)
     assert engines.normalise_url("postgresql://hub@db/hub").drivername == driver
 
 

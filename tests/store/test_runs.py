@@ -133,9 +133,7 @@ async def test_taking_back_leaves_nothing_but_the_server_itself(database: Databa
         session.add(orm.OAuthCode(client_id=CLIENT, code="c", expires_at=1, user_id=server.user_id))
 
     await database.run(browse)
-    await database.run(
-        runs.forget_secrets, server.id, server.run.fence, note=NOTE, client_id=CLIENT, keep=False
-    )
+    await database.run(runs.forget_secrets, server.id, server.run.fence, note=NOTE, client_id=CLIENT, keep=False)
     assert await database.read(counts) == before
     found = await reread(database, server.id)
     assert (found.address, found.started, found.oauth_client_id) == (None, None, None)
@@ -150,9 +148,7 @@ async def test_tokens_of_another_server_of_the_same_user_stay(database: Database
     await database.run(
         lambda session: tokens.issue(session, scopes=[], user_id=server.user_id, note=f"{NOTE}lab/") and None
     )
-    await database.run(
-        runs.forget_secrets, server.id, server.run.fence, note=NOTE, client_id=CLIENT, keep=False
-    )
+    await database.run(runs.forget_secrets, server.id, server.run.fence, note=NOTE, client_id=CLIENT, keep=False)
     left = await database.read(lambda session: list(session.scalars(select(orm.APIToken.note))))
     assert left == [f"{NOTE}lab/"]
 
@@ -171,8 +167,13 @@ async def test_a_move_stores_what_became_known_by_it(database: Database) -> None
     assert server.run is not None
     phases = [{"phase": "starting", "started": "2026-01-01T00:00:00+00:00", "ended": None}]
     await database.run(
-        runs.move, server.id, server.run.fence, state="connecting", phases=phases,
-        address=("https", "10.0.0.1", 8888), spawner_state={"pid": 7},
+        runs.move,
+        server.id,
+        server.run.fence,
+        state="connecting",
+        phases=phases,
+        address=("https", "10.0.0.1", 8888),
+        spawner_state={"pid": 7},
     )
     found = await reread(database, server.id)
     assert found.run is not None and found.address is not None
@@ -190,8 +191,13 @@ async def test_the_end_of_a_run_keeps_its_failure_and_gives_up_the_lease(databas
     fence = server.run.fence
     await database.run(runs.forget_secrets, server.id, fence, note=NOTE, client_id=CLIENT, keep=False)
     await database.run(
-        runs.end, server.id, fence, spawner_state={}, failure={"cause": "exited", "message": "It ended."},
-        phases=[], output_tail=["line 1", "line 2"],
+        runs.end,
+        server.id,
+        fence,
+        spawner_state={},
+        failure={"cause": "exited", "message": "It ended."},
+        phases=[],
+        output_tail=["line 1", "line 2"],
     )
     found = await reread(database, server.id)
     assert found.run is not None and found.run.failure is not None
@@ -206,8 +212,13 @@ async def test_a_resumed_servers_own_token_replaces_ours(database: Database) -> 
     await database.run(register, server.id, server.run.fence)
     brought = "a-token-from-last-week"
     await database.run(
-        runs.adopt_token, server.id, server.run.fence, token=brought, replaced=TOKEN,
-        note="retrieved from spawner ada", client_id=CLIENT,
+        runs.adopt_token,
+        server.id,
+        server.run.fence,
+        token=brought,
+        replaced=TOKEN,
+        note="retrieved from spawner ada",
+        client_id=CLIENT,
     )
     assert await database.run(tokens.find_by_token, TOKEN) is None
     identity = await database.run(tokens.find_by_token, brought)
@@ -247,7 +258,8 @@ async def test_servers_that_jupyterhub_6_left_running_are_taken_over_to_be_check
     process = await database.run(lambda session: leases.register_process(session, hostname="h", pid=1))
     taken = await database.run(runs.take_over, process)
     assert {(row.user_name, row.run.state, row.run.owner) for row in taken if row.run} == {
-        ("ada", "checking", process), ("bob", "checking", process)
+        ("ada", "checking", process),
+        ("bob", "checking", process),
     }
 
 
@@ -258,15 +270,11 @@ async def test_a_successor_takes_every_server_in_motion_with_a_new_fence(databas
     running = await database.run(begin, ada.id, owner=first)
     stopped = await database.run(begin, ada.id, "lab", owner=first)
     assert running.run is not None and stopped.run is not None
-    await database.run(
-        runs.forget_secrets, stopped.id, stopped.run.fence, note="x", client_id="x", keep=False
-    )
+    await database.run(runs.forget_secrets, stopped.id, stopped.run.fence, note="x", client_id="x", keep=False)
     await database.run(
         runs.end, stopped.id, stopped.run.fence, spawner_state={}, failure=None, phases=[], output_tail=[]
     )
-    second = await database.run(
-        lambda session: leases.register_process(session, hostname="h", pid=2, alone=True)
-    )
+    second = await database.run(lambda session: leases.register_process(session, hostname="h", pid=2, alone=True))
     (taken,) = await database.run(runs.take_over, second)
     assert taken.run is not None
     assert (taken.id, taken.run.state, taken.run.owner) == (running.id, "starting", second)
@@ -293,12 +301,8 @@ async def test_servers_of_the_living_are_left_alone(database: Database) -> None:
 
 async def test_an_interrupted_rename_is_over(database: Database) -> None:
     await started(database)
-    await database.run(
-        lambda session: session.execute(update(Run).values(state="renaming")) and None
-    )
-    await database.run(
-        lambda session: session.execute(update(orm.Spawner).values(server_id=None)) and None
-    )
+    await database.run(lambda session: session.execute(update(Run).values(state="renaming")) and None)
+    await database.run(lambda session: session.execute(update(orm.Spawner).values(server_id=None)) and None)
     assert await database.run(runs.take_over, None) == []
 
 
@@ -323,7 +327,12 @@ async def test_a_run_is_never_believed_by_its_row_id_alone(database: Database) -
     _, server = await started(database)
     assert server.run is not None
     await database.run(
-        runs.end, server.id, server.run.fence, spawner_state={}, failure={"cause": "x", "message": "x"}, phases=[],
+        runs.end,
+        server.id,
+        server.run.fence,
+        spawner_state={},
+        failure={"cause": "x", "message": "x"},
+        phases=[],
         output_tail=[],
     )
     await database.run(lambda session: session.execute(text("UPDATE users SET cookie_id = 'another'")) and None)
@@ -452,9 +461,7 @@ async def test_on_postgresql_a_killed_process_is_known_at_once(postgres: Any, op
         key = leases.new_key()
         assert await database.hold_process_lock(key)
         ids.append(
-            await database.run(
-                lambda session, key=key: leases.register_process(session, hostname="h", pid=1, key=key)
-            )
+            await database.run(lambda session, key=key: leases.register_process(session, hostname="h", pid=1, key=key))
         )
     assert await one.read(leases.dead_processes, 60) == []
     backend = postgres.execute(
