@@ -1,6 +1,7 @@
 """The application `jupyterhub`: reads its configuration, builds a Hub, runs it, ends it (cli §1)."""
 
 import asyncio
+import gc
 import inspect
 import logging
 import os
@@ -187,6 +188,7 @@ Try it out on another port, below a path:
         self.configured_tornado_settings: dict[str, Any] = {}
         self.metrics_collector: PeriodicMetricsCollector | None = None
         self._ended: asyncio.Event | None = None
+        self._running = False
         self._cleaned_up = False
         self._began = time.monotonic()
         super().__init__(**kwargs)
@@ -708,6 +710,19 @@ Try it out on another port, below a path:
     async def run(self, argv: Any = None) -> None:
         """Live the whole life of a Hub process."""
         self._ended = asyncio.Event()
+        # What a start makes lives as long as the process: looking through it for garbage, now and later, is in vain.
+        gc.disable()
+        try:
+            await self._run_until_started(argv)
+        finally:
+            gc.enable()
+        if not self._running:
+            return
+        gc.freeze()
+        await self._ended.wait()
+        await self.cleanup()
+
+    async def _run_until_started(self, argv: Any) -> None:
         await self.initialize(argv)
         if self.generate_config:
             write_config_file(self)
@@ -722,8 +737,7 @@ Try it out on another port, below a path:
                 self.database.close()
             return
         await started
-        await self._ended.wait()
-        await self.cleanup()
+        self._running = True
 
     def _write_certificates(self) -> None:
         from .runtime.certificates import prepare_internal_tls

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar
 
@@ -124,20 +126,29 @@ class Callable(TraitType):  # type: ignore[type-arg]
         return self.error(obj, value)
 
 
+@functools.lru_cache(maxsize=4)
+def _entry_points(path: tuple[str, ...]) -> Any:
+    """Return what the packages on `path`, which is `sys.path`, have registered. Reading it takes milliseconds."""
+    return entry_points()
+
+
 class EntryPointType(Type):  # type: ignore[type-arg]
     """A class, its import path, or the name under which a package registers it (upper and lower case alike)."""
 
     _original_help = ""
+    _made = False
 
     def __init__(self, *args: Any, entry_point_group: str, **kwargs: Any) -> None:
         self.entry_point_group = entry_point_group
         super().__init__(*args, **kwargs)
+        self._made = True
 
     @property
     def help(self) -> str:
         """The help text with the registered names of this installation."""
         chunks = [self._original_help.rstrip()]
-        registered = self.load_entry_points()
+        # traitlets reads the text while the trait is made; looking through all packages then would slow every import.
+        registered = self.load_entry_points() if self._made else {}
         if registered:
             chunks += ["", "Registered here:"]
             chunks += [f"  - {name}: {point.value}" for name, point in sorted(registered.items())]
@@ -149,7 +160,8 @@ class EntryPointType(Type):  # type: ignore[type-arg]
 
     def load_entry_points(self) -> dict[str, EntryPoint]:
         """The registered classes by name, in lower case; nothing is imported."""
-        return {point.name.lower(): point for point in entry_points(group=self.entry_point_group)}
+        registered = _entry_points(tuple(sys.path)).select(group=self.entry_point_group)
+        return {point.name.lower(): point for point in registered}
 
     def validate(self, obj: Any, value: Any) -> Any:
         if isinstance(value, str):
