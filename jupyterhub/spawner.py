@@ -13,7 +13,6 @@ server is in its record, which the Hub keeps current.
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import os
 import pwd
@@ -47,7 +46,7 @@ from .net import random_port
 from .spawning import certificates, environment, localprocess, options, profiles
 from .spawning.declared import SpawnerMeta
 from .spawning.hooks import StartGuard, call_hook, wrap_class
-from .spawning.localprocess import set_user_setuid
+from .spawning.localprocess import _quote_safe, set_user_setuid
 from .spawning.options import SpawnException
 from .spawning.polling import Polling
 from .spawning.traits import (
@@ -69,15 +68,6 @@ __all__ = [
     "_quote_safe",
     "set_user_setuid",
 ]
-
-
-def _quote_safe(text: str) -> str:
-    """`repr(text)` if `text` reads as a Python literal, else `text`; for values on a traitlets command line."""
-    try:
-        ast.literal_eval(text)
-    except (SyntaxError, ValueError):
-        return text
-    return repr(text)
 
 
 class Spawner(
@@ -472,17 +462,7 @@ class LocalProcessSpawner(Spawner):
 
         Raises KeyError or PermissionError, which say what to do, when that cannot work.
         """
-        try:
-            account = pwd.getpwnam(name)
-        except KeyError:
-            raise KeyError(
-                f"{name} has no account on this machine: create one, or set LocalProcessSpawner.create_system_users"
-            ) from None
-        if os.geteuid() not in (0, account.pw_uid):
-            raise PermissionError(
-                f"The Hub does not run as root and cannot start processes of {name}; "
-                "for trying things out use SimpleLocalProcessSpawner"
-            )
+        localprocess.check_account(name)
         return set_user_setuid(name)
 
     async def _ensure_account(self) -> None:

@@ -13,7 +13,7 @@ from jupyterhub.spawner import Spawner
 from jupyterhub.utils import random_port
 
 c = get_config()
-load_subconfig("common.py")
+load_subconfig("common.py", path=os.path.dirname(__file__) or ".")
 
 
 class PlainSpawner(Spawner):

@@ -8,7 +8,7 @@ Any user name will do.
 import os
 
 c = get_config()
-load_subconfig("common.py")
+load_subconfig("common.py", path=os.path.dirname(__file__) or ".")
 
 c.JupyterHub.spawner_class = "simple"
 c.SimpleLocalProcessSpawner.home_dir_template = "/tmp/jupyterhub-example-{username}"

@@ -6,9 +6,11 @@ Log in with the name of an account of this machine, whose home is below /home: w
 anybody's.
 """
 
+import os
+
 # jupyterhub_config.py
 c = get_config()
-load_subconfig("common.py")
+load_subconfig("common.py", path=os.path.dirname(__file__) or ".")
 
 # Use local process spawner (default)
 c.JupyterHub.spawner_class = 'localprocess'

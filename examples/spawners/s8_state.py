@@ -5,12 +5,13 @@
 Log in with the name of an account of this machine: with your own, or as root with anybody's.
 """
 
+import os
 from datetime import datetime
 
 from jupyterhub.spawner import LocalProcessSpawner
 
 c = get_config()
-load_subconfig("common.py")
+load_subconfig("common.py", path=os.path.dirname(__file__) or ".")
 
 
 class StatefulSpawner(LocalProcessSpawner):

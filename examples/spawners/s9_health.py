@@ -5,12 +5,14 @@
 Log in with the name of an account of this machine: with your own, or as root with anybody's.
 """
 
+import os
+
 import aiohttp
 
 from jupyterhub.spawner import LocalProcessSpawner
 
 c = get_config()
-load_subconfig("common.py")
+load_subconfig("common.py", path=os.path.dirname(__file__) or ".")
 
 
 class MonitoredSpawner(LocalProcessSpawner):

@@ -333,7 +333,7 @@ async def _stop_process(launch: Launch) -> None:
     if launch.process_gone:
         return
     try:
-        status = await launch.plugin("poll", spawner.poll)
+        status = await launch.plugin("poll", spawner.poll_once)
     except Exception as error:
         launch.context.reporting.undo_failed(launch.log_name, "poll", error)
         status = None

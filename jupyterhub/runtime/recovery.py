@@ -99,7 +99,7 @@ class Recovery:
         spawner = handle.spawner
         began = time.monotonic()
         try:
-            status = await call_plugin(self._context, f"{type(spawner).__name__}.poll", spawner.poll, POLL_TIMEOUT)
+            status = await call_plugin(self._context, f"{type(spawner).__name__}.poll", spawner.poll_once, POLL_TIMEOUT)
         except Exception as error:
             # A scheduler or engine that is away for a while must not cost anybody their server.
             self._context.log.error("poll of %s failed after the restart: %s", handle.log_name, error)

@@ -605,7 +605,7 @@ class ServerManager:
             if handle.state is not State.READY:
                 return False
             try:
-                status = await launch.plugin("poll", launch.spawner.poll, 30)
+                status = await launch.plugin("poll", launch.spawner.poll_once, 30)
             except Exception as error:
                 # Not knowing is no reason to take somebody's server away.
                 self._context.log.error("poll of %s failed: %s", handle.log_name, error)
@@ -626,7 +626,7 @@ class ServerManager:
         if launch is None or not record.address_changed or record.server is None:
             return
         record.address_changed = False
-        server = record.server
+        server, state = record.server, launch.spawner.get_state()
         await self._context.database.run(
             runs.move,
             record.id,
@@ -634,8 +634,9 @@ class ServerManager:
             state=State.READY.value,
             phases=None,
             address=(server.proto, server.ip, server.port),
-            spawner_state=launch.spawner.get_state(),
+            spawner_state=state,
         )
+        record.state = state
         await self._context.routes.add_server(handle.user, launch.spawner)
         self._context.log.info("Server %s was restarted by its spawner, now at %s", handle.log_name, server.url)
 

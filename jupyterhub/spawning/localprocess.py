@@ -6,6 +6,7 @@ with the moment at which that process began.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import json
@@ -27,6 +28,8 @@ __all__ = [
     "OutputFile",
     "RunFile",
     "add_system_user",
+    "check_account",
+    "default_add_user_command",
     "is_running",
     "kill_descendants",
     "launch",
@@ -293,6 +296,32 @@ def _enter(home: str, temporary: str) -> None:
         else:
             return
     os.chdir(temporary)
+
+
+def _quote_safe(text: str) -> str:
+    """`repr(text)` if `text` reads as a Python literal, else `text`; for values on a traitlets command line."""
+    try:
+        ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
+    return repr(text)
+
+
+def check_account(username: str) -> None:
+    """Raise KeyError or PermissionError, which say what to do, when no process of this user can be started."""
+    import pwd
+
+    try:
+        account = pwd.getpwnam(username)
+    except KeyError:
+        raise KeyError(
+            f"{username} has no account on this machine: create one, or set LocalProcessSpawner.create_system_users"
+        ) from None
+    if os.geteuid() not in (0, account.pw_uid):
+        raise PermissionError(
+            f"The Hub does not run as root and cannot start processes of {username}; "
+            "for trying things out use SimpleLocalProcessSpawner"
+        )
 
 
 def default_add_user_command() -> list[str]:
