@@ -15,7 +15,7 @@ from ..core.scopes.expand import access_scopes, identify_scopes
 from ..core.urls import url_path_join
 from ..handlers.base import BaseHandler
 from ..oauth.provider import Authorization, grantable
-from ..store import users as user_store
+from ..store import services as service_store
 from . import models
 from .base import APIHandler
 from .declare import operation, register
@@ -55,8 +55,8 @@ class TokenAPIHandler(APIHandler):
         service = self.services.get(found.name)
         if service is None:
             raise web.HTTPError(404)
-        roles = await self.context.database.read(user_store.roles_of_service, found.id)
-        self.write_json(models.service_model(viewer, service, roles, as_stored=True))
+        stored = await self.context.database.read(service_store.find, found.name)
+        self.write_json(models.service_model(viewer, service, stored=stored))
 
     @operation(
         "Gone: tokens are issued at /users/{user}/tokens", who="anyone", deprecated=True, errors={404: "always"}

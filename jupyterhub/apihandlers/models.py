@@ -18,7 +18,7 @@ from ..user import User
 
 if TYPE_CHECKING:
     from ..runtime.context import HubContext
-    from ..store.values import GroupRecord, ServerRecord, ShareCodeRecord, ShareRecord, TokenRecord, UserRecord
+    from ..store.values import GroupRecord, ServerRecord, ServiceRecord, ShareCodeRecord, ShareRecord, TokenRecord, UserRecord
 
 #: Member of a user → scopes of which one must reach the user.
 USER_MEMBERS: Mapping[str, tuple[str, ...]] = {
@@ -265,14 +265,13 @@ def group_model(viewer: Viewer, group: GroupRecord) -> dict[str, Any]:
 
 
 def service_model(
-    viewer: Viewer, service: Any, roles: Iterable[str] = (), *, as_stored: bool = False
+    viewer: Viewer, service: Any, roles: Iterable[str] = (), *, stored: ServiceRecord | None = None
 ) -> dict[str, Any]:
     """Return what the viewer may see of a service; {} when nothing.
 
-    `as_stored` is for owners of tokens: what the definition does not give is null then (rest-api §3.4).
+    `stored` is given for owners of tokens: what the definition does not give is null then (rest-api §3.4).
     """
     name = service.name
-    given = service._trait_values
     model = {
         "kind": "service",
         "name": name,
@@ -285,8 +284,10 @@ def service_model(
         "info": dict(service.info or {}),
         "display": bool(service.display),
     }
-    if as_stored:
-        model.update({member: None for member in ("url", "info", "display") if member not in given})
+    if stored is not None:
+        model.update(
+            roles=list(stored.roles), url=stored.url or None, info=_copied(stored.info), display=stored.display
+        )
     reaching = viewer.scopes_on(_SERVICE_SCOPES, Resource(service=name))
     return _filtered(model, ("kind", "name", "admin"), SERVICE_MEMBERS, reaching)
 

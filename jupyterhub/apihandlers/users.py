@@ -15,6 +15,7 @@ from ..core.errors import HubError, InvalidRequest, UserExists, UserNotFound
 from ..core.scopes.algebra import AllType, ScopeSet
 from ..core.scopes.expand import identify_scopes
 from ..crypto import EncryptionUnavailable
+from ..store import services as service_store
 from ..store import users as user_store
 from . import models
 from ._servers import SpawnProgressAPIHandler, UserServerAPIHandler
@@ -92,8 +93,8 @@ class SelfAPIHandler(APIHandler):
         if caller.kind == "user":
             model = models.user_model(viewer, self.current_user)
         else:
-            roles = await self.context.database.read(user_store.roles_of_service, caller.id)
-            model = models.service_model(viewer, self.current_user, roles, as_stored=True)
+            stored = await self.context.database.read(service_store.find, caller.name)
+            model = models.service_model(viewer, self.current_user, stored=stored)
         token = caller.token
         model["token_id"] = token.public_id if token is not None else None
         model["session_id"] = token.session_id if token is not None else None

@@ -124,17 +124,6 @@ def identify_by_cookie_id(session: Session, cookie_id: str) -> IdentityRecord | 
     return None if user_id is None else identity_of_user(session, user_id)
 
 
-def roles_of_service(session: Session, service_id: int) -> list[str]:
-    """Return the names of a service's roles."""
-    return sorted(
-        session.scalars(
-            select(orm.Role.name)
-            .join(orm.service_role_map, orm.service_role_map.c.role_id == orm.Role.id)
-            .where(orm.service_role_map.c.service_id == service_id)
-        )
-    )
-
-
 # Changing
 
 
