@@ -21,6 +21,7 @@ from traitlets.config import Config
 from jupyterhub.app import JupyterHub
 from jupyterhub.auth import DummyAuthenticator
 from jupyterhub.core.lifecycle import State
+from jupyterhub.crypto import CryptKeeper
 from jupyterhub.proxy.memory import InMemoryProxy
 from jupyterhub.spawner import Spawner
 from jupyterhub.store import tokens as token_store
@@ -155,6 +156,7 @@ class LiveHub:
         self.config.JupyterHub.hub_port = spare[0].getsockname()[1]
         spare[0].close()
         JupyterHub.clear_instance()
+        CryptKeeper.clear_instance()
         self.app = JupyterHub.instance(config=self.config)
         self.app.install_signal_handlers = lambda: None
         await self.app.initialize([])
@@ -168,6 +170,7 @@ class LiveHub:
         self.behaviour.stop_when.set()
         await self.app.cleanup()
         JupyterHub.clear_instance()
+        CryptKeeper.clear_instance()
         if self._server is not None:
             self._server.stop()
 
@@ -205,7 +208,8 @@ class LiveHub:
 
             role = orm.Role(name=f"role-of-{name}-{len(scopes)}", scopes=list(scopes))
             session.add(role)
-            orm.User.find(session, name).roles.append(role)
+            user = orm.User.find(session, name)
+            user.roles.append(role)
 
         await self.user(name)
         await self.context.database.run(store)
