@@ -34,6 +34,7 @@ def new_service(app: Any, definition: dict[str, Any]) -> Service:
         service.domain = app.subdomain_hook(definition["name"], app.domain, "service")
         port = f":{parts.port}" if parts.port else ""
         service.host = f"{parts.scheme}://{service.domain}{port}"
+    service.given_keys = set(definition)
     # The name first: other defaults are made of it.
     service.name = definition["name"]
     for name, value in definition.items():

@@ -34,7 +34,8 @@ class ServiceKeeper:
         note = "from config"
         if service.managed and not service.api_token:
             service.api_token, note = secrets.new_token(), "generated at startup"
-        given = {name for name in service.trait_names(input=True) if name in service._trait_values}
+        # What the definition did not say stays unset in the database; the traits' defaults do not count.
+        given = set(service.given_keys)
         return ServiceDefinition(
             name=service.name,
             fields={name: getattr(service, name) for name in given - {"name", "api_token"}},

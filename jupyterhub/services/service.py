@@ -115,6 +115,7 @@ class Service(LoggingConfigurable):
     spawner = AnyTrait()
     from_config = Bool(True)
     id = Integer(0)
+    given_keys = Set(help="Keys that the definition gave, whatever their values.")
     _oauth_specified = Set(help="OAuth keys that the definition gave, whatever their value.")
 
     @validate("name")
