@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from .. import orm
 from ..core.errors import RoleNotFound
-from .users import _role_scopes_of_user
+from .users import role_scopes_of_user
 
 
 def scopes_of_roles(session: Session, names: Collection[str]) -> list[str]:
@@ -25,4 +25,4 @@ def scopes_of_roles(session: Session, names: Collection[str]) -> list[str]:
 
 def raw_scopes_of_user(session: Session, user_id: int) -> list[str]:
     """Return the raw scopes of the user's roles, those of its groups included."""
-    return sorted(_role_scopes_of_user(session, user_id))
+    return sorted(role_scopes_of_user(session, user_id))

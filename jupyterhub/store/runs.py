@@ -9,9 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import and_, bindparam, delete, exists, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from .. import orm
@@ -82,8 +83,13 @@ def _select_servers() -> Any:
     )
 
 
-def _find(session: Session, spawner_id: int) -> ServerRecord:
-    found = session.execute(_select_servers().where(orm.Spawner.id == spawner_id)).first()
+_ONE_SERVER = _select_servers().where(orm.Spawner.id == bindparam("server"))
+_SERVERS_OF = _select_servers().where(orm.Spawner.user_id == bindparam("user")).order_by(orm.Spawner.name)
+
+
+def find(session: Session, spawner_id: int) -> ServerRecord:
+    """Return one server by its row id. Raises ServerNotFound."""
+    found = session.execute(_ONE_SERVER, {"server": spawner_id}).first()
     if found is None:
         raise ServerNotFound()
     return _server_record(*found)
@@ -91,8 +97,7 @@ def _find(session: Session, spawner_id: int) -> ServerRecord:
 
 def servers_of(session: Session, user_id: int) -> list[ServerRecord]:
     """Return a user's servers, running or not, the default one first."""
-    rows = session.execute(_select_servers().where(orm.Spawner.user_id == user_id).order_by(orm.Spawner.name))
-    return [_server_record(*row) for row in rows]
+    return [_server_record(*row) for row in session.execute(_SERVERS_OF, {"user": user_id})]
 
 
 def load_users(session: Session, user_ids: Sequence[int]) -> list[tuple[UserRecord, list[ServerRecord]]]:
@@ -179,7 +184,7 @@ def ensure(session: Session, user_id: int, name: str, display_name: str = "") ->
     elif display_name and spawner.display_name != display_name:
         spawner.display_name = display_name
         session.flush()
-    return _find(session, spawner.id)
+    return find(session, spawner.id)
 
 
 def rename(session: Session, spawner_id: int, new_name: str) -> None:
@@ -284,28 +289,37 @@ def begin(
             setattr(run, name, value)
     session.flush()
     session.expire(spawner)
-    return _find(session, spawner_id)
+    return find(session, spawner_id)
+
+
+@cache
+def _update(model: Any, keys: tuple[str, ...], columns: tuple[str, ...]) -> Any:
+    """A statement that changes columns of one row. Kept: building one costs as much as executing it."""
+    table = model.__table__
+    return (
+        table.update()
+        .where(*(table.c[key] == bindparam(f"key_{key}") for key in keys))
+        .values({column: bindparam(f"new_{column}") for column in columns})
+    )
+
+
+def _change(session: Session, model: Any, keys: Mapping[str, Any], values: Mapping[str, Any]) -> int:
+    """Change columns of one row, past the session's rows. Returns how many rows there were."""
+    statement = _update(model, tuple(keys), tuple(values))
+    parameters = {f"key_{key}": value for key, value in keys.items()}
+    parameters.update({f"new_{column}": value for column, value in values.items()})
+    return int(session.connection().execute(statement, parameters).rowcount)
 
 
 def _hold(session: Session, spawner_id: int, fence: int, **values: Any) -> None:
     """Change the run's row if the fence is still ours. Raises LeaseLost otherwise."""
-    result = session.execute(
-        update(Run)
-        .where(Run.spawner_id == spawner_id, Run.fence == fence)
-        .values(updated=naive_now(), **values)
-        .execution_options(synchronize_session=False)
-    )
-    if result.rowcount != 1:  # type: ignore[attr-defined]
+    values["updated"] = naive_now()
+    if _change(session, Run, {"spawner_id": spawner_id, "fence": fence}, values) != 1:
         raise LeaseLost(f"the fencing number {fence} of server row {spawner_id} is not the current one")
 
 
 def _change_spawner(session: Session, spawner_id: int, **values: Any) -> None:
-    session.execute(
-        update(orm.Spawner)
-        .where(orm.Spawner.id == spawner_id)
-        .values(**values)
-        .execution_options(synchronize_session=False)
-    )
+    _change(session, orm.Spawner, {"id": spawner_id}, values)
     note_change(session, orm.Spawner, spawner_id)
 
 
@@ -418,12 +432,7 @@ def move(
     if address is not None:
         proto, ip, port = address
         server_id = session.scalar(select(orm.Spawner.server_id).where(orm.Spawner.id == spawner_id))
-        session.execute(
-            update(orm.Server)
-            .where(orm.Server.id == server_id)
-            .values(proto=proto, ip=ip, port=port)
-            .execution_options(synchronize_session=False)
-        )
+        _change(session, orm.Server, {"id": server_id}, {"proto": proto, "ip": ip, "port": port})
         note_change(session, orm.Server, server_id)
     if spawner_state is not None:
         _change_spawner(session, spawner_id, state=dict(spawner_state))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, or_, select
 from sqlalchemy.orm import Session
 
 from .. import orm
@@ -27,16 +27,27 @@ def _naive(moment: datetime) -> datetime:
 
 
 def record_of(row: orm.APIToken) -> TokenRecord:
-    """Return the value of a row."""
-    client = row.oauth_client
+    """Return the value of a row; what it points to is loaded if need be."""
+    user, service, client = row.user, row.service, row.oauth_client
+    return _record(
+        row,
+        user.name if user is not None else None,
+        service.name if service is not None else None,
+        client.description if client is not None else None,
+    )
+
+
+def _record(
+    row: orm.APIToken, user_name: str | None, service_name: str | None, client_description: str | None
+) -> TokenRecord:
     return TokenRecord(
         id=row.id,
         user_id=row.user_id,
-        user_name=row.user.name if row.user is not None else None,
+        user_name=user_name,
         service_id=row.service_id,
-        service_name=row.service.name if row.service is not None else None,
+        service_name=service_name,
         client_id=row.client_id,
-        client_description=(client.description or "") if client is not None else "",
+        client_description=client_description or "",
         session_id=row.session_id,
         created=_aware(row.created),
         expires_at=_aware(row.expires_at),
@@ -86,16 +97,36 @@ def issue(
     return token, record_of(row)
 
 
+# One query for a token with the names that go with it; built once, as the parts of an identity in `users`.
+_TOKENS = (
+    select(orm.APIToken, orm.User.name, orm.Service.name, orm.OAuthClient.description)
+    .outerjoin(orm.User, orm.User.id == orm.APIToken.user_id)
+    .outerjoin(orm.Service, orm.Service.id == orm.APIToken.service_id)
+    .outerjoin(orm.OAuthClient, orm.OAuthClient.identifier == orm.APIToken.client_id)
+)
+_CANDIDATES = _TOKENS.where(
+    orm.APIToken.prefix == bindparam("prefix"),
+    or_(orm.APIToken.expires_at.is_(None), orm.APIToken.expires_at > bindparam("now")),
+)
+_OF_USER = _TOKENS.where(orm.APIToken.user_id == bindparam("user"))
+
+
 def find_by_token(session: Session, token: str) -> IdentityRecord | None:
-    """Return whom a token stands for, or None. A token without a client is of an old schema and is deleted."""
-    row = orm.APIToken.find(session, token)
-    if row is None:
-        return None
-    return identity_of_token(session, row)
+    """Return whom a token stands for, with everything that decides what it may do; None for an unknown one.
+
+    A token without a client is of a schema long gone; it is deleted instead of accepted (database §3).
+    """
+    candidates = session.execute(_CANDIDATES, {"prefix": secrets.token_prefix(token), "now": orm.APIToken.now()})
+    for row, *names in candidates.all():
+        if not secrets.compare_token(row.hashed or "", token):
+            continue
+        if row.client_id is not None:
+            return _identity(session, row, _record(row, *names))
+        session.delete(row)
+    return None
 
 
-def identity_of_token(session: Session, row: orm.APIToken) -> IdentityRecord | None:
-    """Return the owner of a token with everything that decides what the token may do."""
+def _identity(session: Session, row: orm.APIToken, record: TokenRecord) -> IdentityRecord | None:
     if row.user_id is not None:
         identity = user_store.identity_of_user(session, row.user_id)
     elif row.service_id is not None:
@@ -105,9 +136,9 @@ def identity_of_token(session: Session, row: orm.APIToken) -> IdentityRecord | N
     if identity is None:
         return None
     client: dict[str, Any] = {}
-    if row.client_id and row.client_id != "jupyterhub":
+    if row.client_id != "jupyterhub":
         client = client_target(session, row.client_id)
-    return replace(identity, token=record_of(row), **client)
+    return replace(identity, token=record, **client)
 
 
 def client_target(session: Session, client_id: str) -> dict[str, Any]:
@@ -143,14 +174,14 @@ def identity_of_service(session: Session, service_id: int) -> IdentityRecord | N
 def list_for_user(session: Session, user_id: int) -> list[TokenRecord]:
     """Return a user's tokens, oldest use first; expired ones are deleted on the way."""
     now = orm.APIToken.now()
-    found = []
-    for row in session.scalars(select(orm.APIToken).where(orm.APIToken.user_id == user_id)).all():
+    kept = []
+    for row, *names in session.execute(_OF_USER, {"user": user_id}).all():
         if row.expires_at is not None and row.expires_at <= now:
             session.delete(row)
         else:
-            found.append(record_of(row))
+            kept.append(_record(row, *names))
     epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
-    return sorted(found, key=lambda token: (token.last_activity or token.created or epoch, token.id))
+    return sorted(kept, key=lambda token: (token.last_activity or token.created or epoch, token.id))
 
 
 def revoke(session: Session, token_id: int) -> None:

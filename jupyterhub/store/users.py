@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import and_, bindparam, exists, func, insert, or_, select, update
+from sqlalchemy import and_, bindparam, exists, func, insert, or_, select, union_all, update
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -62,57 +62,47 @@ def groups_of(session: Session, name: str) -> list[str]:
 # Who somebody is and what they may do
 
 
-def _role_scopes_of_user(session: Session, user_id: int) -> set[str]:
-    direct = (
-        select(orm.Role.scopes)
-        .join(orm.user_role_map, orm.user_role_map.c.role_id == orm.Role.id)
-        .where(orm.user_role_map.c.user_id == user_id)
-    )
-    through = (
-        select(orm.Role.scopes)
-        .join(orm.group_role_map, orm.group_role_map.c.role_id == orm.Role.id)
-        .join(orm.user_group_map, orm.user_group_map.c.group_id == orm.group_role_map.c.group_id)
-        .where(orm.user_group_map.c.user_id == user_id)
-    )
-    found: set[str] = set()
-    for query in (direct, through):
-        for scopes in session.scalars(query):
-            found.update(scopes or ())
-    return found
+# Built once: this is asked for every credential that no cache knows, and building costs as much as executing.
+_WHO = select(orm.User.id, orm.User.name, orm.User.admin, orm.User.cookie_id, orm.User.last_activity)
+_WHO_BY_ID = _WHO.where(orm.User.id == bindparam("key"))
+_WHO_BY_COOKIE_ID = _WHO.where(orm.User.cookie_id == bindparam("key"))
+_GROUP_NAMES = (
+    select(orm.Group.name)
+    .join(orm.user_group_map, orm.user_group_map.c.group_id == orm.Group.id)
+    .where(orm.user_group_map.c.user_id == bindparam("user"))
+)
+_ROLE_SCOPES = union_all(
+    select(orm.Role.scopes)
+    .join(orm.user_role_map, orm.user_role_map.c.role_id == orm.Role.id)
+    .where(orm.user_role_map.c.user_id == bindparam("user")),
+    select(orm.Role.scopes)
+    .join(orm.group_role_map, orm.group_role_map.c.role_id == orm.Role.id)
+    .join(orm.user_group_map, orm.user_group_map.c.group_id == orm.group_role_map.c.group_id)
+    .where(orm.user_group_map.c.user_id == bindparam("user")),
+)
+_SHARE_SCOPES = select(orm.Share.scopes).where(
+    or_(
+        orm.Share.user_id == bindparam("user"),
+        orm.Share.group_id.in_(
+            select(orm.user_group_map.c.group_id).where(orm.user_group_map.c.user_id == bindparam("user"))
+        ),
+    ),
+    or_(orm.Share.expires_at.is_(None), orm.Share.expires_at > bindparam("now")),
+)
 
 
-def _share_scopes_of_user(session: Session, user_id: int) -> set[str]:
-    groups = select(orm.user_group_map.c.group_id).where(orm.user_group_map.c.user_id == user_id)
-    now = orm.Share.now()
-    rows = session.scalars(
-        select(orm.Share.scopes).where(
-            or_(orm.Share.user_id == user_id, orm.Share.group_id.in_(groups)),
-            or_(orm.Share.expires_at.is_(None), orm.Share.expires_at > now),
-        )
-    )
-    return {scope for scopes in rows for scope in scopes or ()}
+def _joined(session: Session, query: Any, **values: Any) -> set[str]:
+    return {scope for scopes in session.execute(query, values).scalars() for scope in scopes or ()}
+
+
+def role_scopes_of_user(session: Session, user_id: int) -> set[str]:
+    """Return the raw scopes of a user's roles, those of the user's groups included."""
+    return _joined(session, _ROLE_SCOPES, user=user_id)
 
 
 def identity_of_user(session: Session, user_id: int) -> IdentityRecord | None:
     """Return everything needed to say what a user may do."""
-    row = session.execute(
-        select(orm.User.id, orm.User.name, orm.User.admin, orm.User.cookie_id, orm.User.last_activity).where(
-            orm.User.id == user_id
-        )
-    ).first()
-    if row is None:
-        return None
-    return IdentityRecord(
-        kind="user",
-        id=row.id,
-        name=row.name,
-        admin=bool(row.admin),
-        groups=tuple(sorted(groups_of(session, row.name))),
-        role_scopes=tuple(sorted(_role_scopes_of_user(session, user_id))),
-        share_scopes=tuple(sorted(_share_scopes_of_user(session, user_id))),
-        cookie_id=row.cookie_id,
-        last_activity=aware(row.last_activity) if row.last_activity else None,
-    )
+    return _identity(session, _WHO_BY_ID, user_id)
 
 
 identify_by_id = identity_of_user
@@ -120,8 +110,24 @@ identify_by_id = identity_of_user
 
 def identify_by_cookie_id(session: Session, cookie_id: str) -> IdentityRecord | None:
     """Return whose log-in cookie holds this id."""
-    user_id = session.scalar(select(orm.User.id).where(orm.User.cookie_id == cookie_id))
-    return None if user_id is None else identity_of_user(session, user_id)
+    return _identity(session, _WHO_BY_COOKIE_ID, cookie_id)
+
+
+def _identity(session: Session, query: Any, key: int | str) -> IdentityRecord | None:
+    row = session.execute(query, {"key": key}).first()
+    if row is None:
+        return None
+    return IdentityRecord(
+        kind="user",
+        id=row.id,
+        name=row.name,
+        admin=bool(row.admin),
+        groups=tuple(sorted(session.execute(_GROUP_NAMES, {"user": row.id}).scalars())),
+        role_scopes=tuple(sorted(role_scopes_of_user(session, row.id))),
+        share_scopes=tuple(sorted(_joined(session, _SHARE_SCOPES, user=row.id, now=orm.Share.now()))),
+        cookie_id=row.cookie_id,
+        last_activity=aware(row.last_activity) if row.last_activity else None,
+    )
 
 
 # Changing

@@ -30,7 +30,7 @@ async def started(database: Database, name: str = "") -> tuple[int, ServerRecord
 
 
 async def reread(database: Database, server_id: int) -> ServerRecord:
-    return await database.read(runs._find, server_id)
+    return await database.read(runs.find, server_id)
 
 
 async def test_a_start_writes_wish_lease_and_placeholder_address_at_once(database: Database) -> None:
