@@ -254,10 +254,13 @@ class BaseHandler(HubRequestHandler):
     def _may_ask_for_options(self) -> bool:
         """Whether starting a server may show a form, as far as that is known without making a spawner."""
         cls, config = self.spawner_class, self.config or {}
-        default = getattr(cls, "options_form", None)
-        return bool(getattr(default, "default_value", default)) or any(
-            "options_form" in (config.get(each.__name__) or {}) for each in cls.__mro__
-        )
+        for name in ("options_form", "profiles"):
+            default = getattr(cls, name, None)
+            if getattr(default, "default_value", default) or any(
+                name in (config.get(each.__name__) or {}) for each in cls.__mro__
+            ):
+                return True
+        return False
 
     def get_template(self, name: str, sync: bool = False) -> Template:
         """Return a template by name. The synchronous ones are for errors, where nothing can be awaited."""

@@ -242,6 +242,7 @@ class OptionTraits(TopicTraits):
 
     options_form = Union(
         [Unicode(), Callable()],
+        default_value="",
         help="""What users fill in before their server starts: HTML without the <form> element, or a function of the
         spawner (also async) that gives it. Empty: servers start without a question.
 
