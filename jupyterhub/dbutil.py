@@ -32,7 +32,7 @@ def write_alembic_ini(alembic_ini: str = "alembic.ini", db_url: str = "sqlite://
 
 
 @contextmanager
-def _temp_alembic_ini(db_url: str) -> Iterator[str]:
+def _configuration_file(db_url: str) -> Iterator[str]:
     """The path of a configuration file that lives as long as the context."""
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "alembic.ini")
@@ -143,7 +143,7 @@ def _alembic(args: list[str]) -> None:
     from alembic.config import main as alembic_main
 
     db_url, _ = _configured_url()
-    with _temp_alembic_ini(db_url) as path:
+    with _configuration_file(db_url) as path:
         alembic_main(argv=["-c", path, *args])
 
 

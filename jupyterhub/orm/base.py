@@ -28,12 +28,12 @@ __all__ = [
     "nullable_column",
 ]
 
+#: How constraints and indexes are called (database §2).
 _NAMES = {
-    "ix": "ix_%(column_0_label)s",
-    "uq": "uq_%(table_name)s_%(column_0_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "ix": "ix_%(table_name)s_%(column_0_name)s",
 }
 
 #: On MySQL, unique texts of 255 characters need this row format (database §1).
@@ -168,7 +168,7 @@ class Hashed(Expiring):
 
     def match(self, token: str) -> bool:
         """Whether `token` is the secret."""
-        return secrets.compare_token(self.hashed, token)
+        return bool(self.hashed) and secrets.compare_token(self.hashed, token)
 
     @classmethod
     def check_token(cls, db: Session, token: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -63,20 +64,49 @@ def opened() -> Iterator[Callable[..., Database]]:
         database.close()
 
 
-@pytest.fixture
-def database(url: str, opened: Callable[..., Database]) -> Database:
-    """A database with the default roles and the hub's own client, as after a first start."""
-    database = opened(url)
+@pytest.fixture(scope="session")
+def furnished_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the default roles and the hub's own client, as after a first start. Copied for each test."""
+    path = tmp_path_factory.mktemp("template") / "hub.sqlite"
+    database = Database.open(f"sqlite:///{path}")
     database.run_sync(furnish)
+    database.close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def furnished_template(postgres: Cluster) -> str:
+    """The name of a database like `furnished_file`, copied for each test."""
+    url = postgres.create_database()
+    database = Database.open(url)
+    database.run_sync(furnish)
+    database.close()
+    return url.rpartition("/")[2]
+
+
+def furnished_url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if kind == "memory":
+        return "sqlite:///:memory:"
+    if kind == "sqlite":
+        shutil.copy(request.getfixturevalue("furnished_file"), tmp_path / "hub.sqlite")
+        return f"sqlite:///{tmp_path}/hub.sqlite"
+    cluster: Cluster = request.getfixturevalue("postgres")
+    return cluster.create_database(template=request.getfixturevalue("furnished_template"))
+
+
+@pytest.fixture(params=["sqlite", "memory", pytest.param("postgresql", marks=pytest.mark.engine)])
+def database(request: pytest.FixtureRequest, tmp_path: Path, opened: Callable[..., Database]) -> Database:
+    """A database with the default roles and the hub's own client, as after a first start; one test per kind."""
+    database = opened(furnished_url(request.param, request, tmp_path))
+    if request.param == "memory":
+        database.run_sync(furnish)
     return database
 
 
-@pytest.fixture
-def served(served_url: str, opened: Callable[..., Database]) -> Database:
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.engine)])
+def served(request: pytest.FixtureRequest, tmp_path: Path, opened: Callable[..., Database]) -> Database:
     """Like `database`, but never in memory."""
-    database = opened(served_url)
-    database.run_sync(furnish)
-    return database
+    return opened(furnished_url(request.param, request, tmp_path))
 
 
 def furnish(session: Session) -> None:

@@ -69,11 +69,11 @@ class Cluster:
         """Stop and start the server at once: every connection is lost."""
         self._run("pg_ctl", "-D", str(self.directory / "data"), "-w", "-t", "30", "-m", "immediate", "restart")
 
-    def create_database(self) -> str:
-        """Make an empty database and return its URL."""
+    def create_database(self, *, template: str = "template1") -> str:
+        """Make a database, empty or like another one that nobody has open, and return its URL."""
         self._number += 1
         name = f"hub{self._number}"
-        self.execute(f"CREATE DATABASE {name}", database="postgres")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}", database="postgres")
         return f"postgresql://hub@127.0.0.1:{self.port}/{name}"
 
     def execute(self, statement: str, *, database: str) -> list[tuple[object, ...]]:
