@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -233,8 +234,11 @@ class SpawnProgressAPIHandler(APIHandler):
 
     async def send_event(self, event: dict[str, Any]) -> None:
         """Send one event. Raises StreamClosedError when the listener is gone."""
+        await self._send(f"data: {json.dumps(event, default=str)}")
+
+    async def _send(self, line: str) -> None:
         try:
-            self.write(f"data: {json.dumps(event, default=str)}\n\n")
+            self.write(f"{line}\n\n")
             await self.flush()
         except StreamClosedError:
             self._end()
@@ -242,13 +246,10 @@ class SpawnProgressAPIHandler(APIHandler):
 
     async def keepalive(self) -> None:
         """Send blank lines until the stream is over: one at once, then every `keepalive_interval` seconds."""
-        while not self._finish_future.done():
-            try:
-                self.write("\n\n")
-                await self.flush()
-            except (StreamClosedError, RuntimeError):
-                return
-            await asyncio.wait([self._finish_future], timeout=self.keepalive_interval)
+        with contextlib.suppress(StreamClosedError):
+            while not self._finish_future.done():
+                await self._send("")
+                await asyncio.wait([self._finish_future], timeout=self.keepalive_interval)
 
     @operation(
         "Follow the start of a server", scopes=("read:servers",), responses={200: "text/event-stream"},

@@ -158,11 +158,13 @@ class GroupPropertiesAPIHandler(_GroupHandler):
         self.write_group(await self.context.database.run(group_store.set_properties, group_name, properties))
 
 
+_GROUP = r"/api/groups/([^/]+)"
+
 default_handlers = register(
     [
         (r"/api/groups", GroupListAPIHandler),
-        (r"/api/groups/([^/]+)", GroupAPIHandler),
-        (r"/api/groups/([^/]+)/users", GroupUsersAPIHandler),
-        (r"/api/groups/([^/]+)/properties", GroupPropertiesAPIHandler),
+        (_GROUP, GroupAPIHandler),
+        (rf"{_GROUP}/properties", GroupPropertiesAPIHandler),
+        (rf"{_GROUP}/users", GroupUsersAPIHandler),
     ]
 )

@@ -18,7 +18,15 @@ from ..user import User
 
 if TYPE_CHECKING:
     from ..runtime.context import HubContext
-    from ..store.values import GroupRecord, ServerRecord, ServiceRecord, ShareCodeRecord, ShareRecord, TokenRecord, UserRecord
+    from ..store.values import (
+        GroupRecord,
+        ServerRecord,
+        ServiceRecord,
+        ShareCodeRecord,
+        ShareRecord,
+        TokenRecord,
+        UserRecord,
+    )
 
 #: Member of a user → scopes of which one must reach the user.
 USER_MEMBERS: Mapping[str, tuple[str, ...]] = {

@@ -346,18 +346,21 @@ class UserAdminAccessAPIHandler(APIHandler):
         self.finish()
 
 
+_USER = r"/api/users/([^/]+)"
+_SERVER = rf"{_USER}/servers/([^/]*)"
+
 default_handlers = register(
     [
         (r"/api/user", SelfAPIHandler),
         (r"/api/users", UserListAPIHandler),
-        (r"/api/users/([^/]+)", UserAPIHandler),
-        (r"/api/users/([^/]+)/server", UserServerAPIHandler),
-        (r"/api/users/([^/]+)/server/progress", SpawnProgressAPIHandler),
-        (r"/api/users/([^/]+)/tokens/?", UserTokenListAPIHandler),
-        (r"/api/users/([^/]+)/tokens/([^/]+)", UserTokenAPIHandler),
-        (r"/api/users/([^/]+)/servers/([^/]*)", UserServerAPIHandler),
-        (r"/api/users/([^/]+)/servers/([^/]*)/progress", SpawnProgressAPIHandler),
-        (r"/api/users/([^/]+)/activity", ActivityAPIHandler),
-        (r"/api/users/([^/]+)/admin-access", UserAdminAccessAPIHandler),
+        (_USER, UserAPIHandler),
+        (rf"{_USER}/activity", ActivityAPIHandler),
+        (rf"{_USER}/admin-access", UserAdminAccessAPIHandler),
+        (rf"{_USER}/server", UserServerAPIHandler),
+        (rf"{_USER}/server/progress", SpawnProgressAPIHandler),
+        (_SERVER, UserServerAPIHandler),
+        (rf"{_SERVER}/progress", SpawnProgressAPIHandler),
+        (rf"{_USER}/tokens/?", UserTokenListAPIHandler),
+        (rf"{_USER}/tokens/([^/]+)", UserTokenAPIHandler),
     ]
 )
