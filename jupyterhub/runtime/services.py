@@ -9,10 +9,16 @@ from ..core import secrets
 from ..core.errors import HubError
 from ..net import can_connect
 from ..store.provisioning import ServiceDefinition
+from .leftovers import end_leftovers
 
 if TYPE_CHECKING:
+    from ..objects import Server
     from ..services.service import Service
     from .context import HubContext
+
+
+#: Seconds the start waits for a service that runs by itself.
+EXTERNAL_TIMEOUT = 1.0
 
 
 class ServiceFailed(HubError):
@@ -55,6 +61,11 @@ class ServiceKeeper:
         Raises ServiceFailed, naming the service, when a managed one does not come up.
         """
         services: list[Any] = list(self._context.services.values())
+        managed = {service.name for service in services if service.managed}
+        if managed:
+            api_url = self._context.hub.api_url
+            for text in await asyncio.get_running_loop().run_in_executor(None, end_leftovers, managed, api_url):
+                self._context.log.warning("Ended a service that an earlier Hub had left running: %s", text)
         await asyncio.gather(*(self._start(service) for service in services))
 
     async def _start(self, service: Service) -> None:
@@ -68,13 +79,28 @@ class ServiceKeeper:
         if server is None:
             return
         try:
-            await server.wait_up(timeout=service.timeout if service.managed else 1, http=True)
+            await self._wait_until_up(service, server)
         except (TimeoutError, OSError) as error:
             if service.managed:
                 raise ServiceFailed(
                     f"Service {service.name!r} does not answer at {server.url} after {service.timeout} s: {error}"
                 ) from error
             log.warning("External service %s does not answer at %s", service.name, server.url)
+
+    async def _wait_until_up(self, service: Service, server: Server) -> None:
+        """Wait for an answer. Raises ServiceFailed at once when a managed service ends instead."""
+        waiting = asyncio.ensure_future(
+            server.wait_up(timeout=service.timeout if service.managed else EXTERNAL_TIMEOUT, http=True)
+        )
+        try:
+            while not waiting.done():
+                await asyncio.wait([waiting], timeout=0.1)
+                status = await service.spawner.poll() if service.managed else None
+                if status is not None:
+                    raise ServiceFailed(f"Service {service.name!r} ended with status {status} before it answered")
+            waiting.result()
+        finally:
+            waiting.cancel()
 
     async def stop_all(self) -> None:
         """Stop the managed services, side by side."""

@@ -251,7 +251,13 @@ class Service(LoggingConfigurable):
         """It ended by itself: say so and run it again (services-and-proxy A3)."""
         status = await self.spawner.poll() if self.spawner is not None else None
         self.log.error("Service %s ended with status %s; starting it again", self.name, status)
-        await self.start()
+        try:
+            await self.start()
+        except OSError as error:
+            self.log.error("Service %s cannot be started again: %s", self.name, error)
+            # Whatever is missing may come back; the next look is in half a minute.
+            self.spawner.add_poll_callback(self._restart)
+            self.spawner.start_polling()
 
     async def stop(self) -> None:
         """Stop a managed service; one that is stopped is left alone."""

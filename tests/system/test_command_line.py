@@ -42,10 +42,14 @@ class Shell:
         self.hubs: list[subprocess.Popen[str]] = []
 
     def run(self, *words: str, answers: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "jupyterhub", *words], cwd=self.directory, env=self.environment, input=answers,
-            capture_output=True, text=True, timeout=60, check=False,
-        )
+        # Files, not pipes: a proxy that is left running would hold those open.
+        out, err = self.directory.parent / f"{self.directory.name}.out", self.directory.parent / f"{self.directory.name}.err"
+        with out.open("w") as stdout, err.open("w") as stderr:
+            done = subprocess.run(
+                [sys.executable, "-m", "jupyterhub", *words], cwd=self.directory, env=self.environment, input=answers,
+                stdout=stdout, stderr=stderr, text=True, timeout=50, check=False,
+            )
+        return subprocess.CompletedProcess(done.args, done.returncode, out.read_text(), err.read_text())
 
     def configure(self, more: str = "") -> int:
         """Write a configuration with ports of its own. Returns the Hub's port."""
