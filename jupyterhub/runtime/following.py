@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ServerNotRunning
 from ..core.lifecycle import Failure, State, pending
+from ..spawning.hooks import call_hook
 from .bulletin import Board
 from .handles import Handle
 from .launch import call_plugin
@@ -85,12 +86,16 @@ async def ready_event(context: HubContext, handle: Handle) -> dict[str, Any]:
         "url": url,
     }
     spawner = handle.spawner
-    hook = getattr(spawner, "progress_ready_hook", None)
-    if not hook:
+    if not getattr(spawner, "progress_ready_hook", None):
         return event
     plugin = type(spawner).__name__
     try:
-        changed = await call_plugin(context, f"{plugin}.progress_ready_hook", lambda: hook(spawner, dict(event)), 30)
+        changed = await call_plugin(
+            context,
+            f"{plugin}.progress_ready_hook",
+            lambda: call_hook(spawner, "progress_ready_hook", dict(event)),
+            30,
+        )
     except Exception as error:
         context.reporting.plugin_mistake(plugin, f"progress_ready_hook failed: {error}")
         return event

@@ -585,7 +585,14 @@ class ServerManager:
     def _watch(self, handle: Handle, launch: Launch) -> None:
         """React to what the spawner's own polling finds: the server is gone, or was started anew by its plugin."""
         launch.spawner.add_poll_callback(self._found_gone, handle)
-        handle.record.on_polled = lambda: self.note_new_address(handle)
+        handle.record.on_polled = lambda: self._polled(handle)
+
+    async def _polled(self, handle: Handle) -> None:
+        """The spawner polled by itself: settle what its plugin left in the database, and follow a restart."""
+        database = self._context.database
+        if database.has_plugin_session:
+            database.settle_plugin_session(f"poll of {handle.log_name}")
+        await self.note_new_address(handle)
 
     def _found_gone(self, handle: Handle) -> None:
         """Called by the spawner's own polling once its `poll` no longer says "running"."""
