@@ -17,8 +17,8 @@ from tornado.log import access_log, app_log, gen_log
 from tornado.web import Application as WebApplication
 from traitlets import Any as AnyTrait
 from traitlets import Bool, Dict, Instance, Integer, List, TraitError, Unicode, default
-from traitlets.config import Application, Config
-from traitlets.config.loader import ConfigFileNotFound, JSONFileConfigLoader, LazyConfigValue, PyFileConfigLoader
+from traitlets.config import Application
+from traitlets.config.loader import LazyConfigValue
 
 from . import wiring
 from ._data import DATA_FILES_PATH
@@ -33,7 +33,7 @@ from .appconfig import (
     SecuritySettings,
     ServiceSettings,
 )
-from .appconfig.mistakes import explain_wrong_value, find_mistakes, find_places
+from .appconfig.files import DEFAULT_CONFIG_FILE, ConfigurationFiles
 from .auth import Authenticator, DummyAuthenticator, LocalAuthenticator, PAMAuthenticator
 from .authenticators.shared import SharedPasswordAuthenticator
 from .commands import NewToken, UpgradeDB, write_config_file
@@ -41,7 +41,7 @@ from .core.errors import HubError
 from .core.urls import subdomain_hook_idna, url_path_join
 from .crypto import CryptKeeper, EncryptionUnavailable
 from .httpclient import JupyterHubHTTPClient
-from .log import CoroutineLogFormatter
+from .log import DEFAULT_DATE_FORMAT, DEFAULT_LOG_FORMAT, CoroutineLogFormatter
 from .metrics import HUB_STARTUP_DURATION_SECONDS, PeriodicMetricsCollector
 from .proxy import ConfigurableHTTPProxy, Proxy
 from .runtime.context import HubContext
@@ -51,7 +51,6 @@ from .store.database import Database
 
 __all__ = ["DATA_FILES_PATH", "JupyterHub", "NewToken", "UpgradeDB", "app_log", "main", "subdomain_hook_idna"]
 
-DEFAULT_CONFIG_FILE = "jupyterhub_config.py"
 #: Seconds that everything the Hub stops at its own end may take together.
 SHUTDOWN_TIMEOUT = 120.0
 #: Seconds between the last straw of `consecutive_failure_limit` and the end.
@@ -103,6 +102,7 @@ class JupyterHub(
     PageSettings,
     PeopleSettings,
     ServiceSettings,
+    ConfigurationFiles,
     Application,
 ):
     """A multi-user server for Jupyter: logs people in, starts a server for each, proxies them all.
@@ -199,14 +199,11 @@ Try it out on another port, below a path:
 
     @default("log_datefmt")
     def _log_datefmt_default(self) -> str:
-        return "%Y-%m-%d %H:%M:%S"
+        return DEFAULT_DATE_FORMAT
 
     @default("log_format")
     def _log_format_default(self) -> str:
-        return (
-            "%(color)s[%(levelname)1.1s %(asctime)s.%(msecs).03d %(name)s %(module)s:%(lineno)d]%(end_color)s "
-            "%(message)s"
-        )
+        return DEFAULT_LOG_FORMAT
 
     def _add_event_logger(self) -> None:
         """Let help and generated files mention the event log, whose library is too heavy for everything else."""
@@ -228,90 +225,6 @@ Try it out on another port, below a path:
         self._add_event_logger()
         return super().generate_config_file(classes)
 
-    # Configuration
-
-    def load_configuration(self) -> None:
-        """Read the configuration file and say what in it is not a setting. Ends with status 1 when it cannot."""
-        path = os.path.abspath(os.path.expanduser(self.config_file))
-        if os.path.exists(path):
-            self.load_config_file(os.path.basename(path), path=os.path.dirname(path))
-        elif self.config_file != DEFAULT_CONFIG_FILE:
-            self.fail(f"The configuration file {path} does not exist")
-        else:
-            self.log.debug("There is no %s; the defaults hold", path)
-        self._mention_mistakes()
-
-    def load_config_file(self, filename: str, path: Any = None) -> None:
-        """Execute `<stem>.py`, then merge `<stem>.json`, whatever the extension given (config §1.1).
-
-        What the command line says wins over both. A file that raises ends the start with status 1.
-        """
-        stem = os.path.splitext(filename)[0]
-        merged = Config()
-        loaded: list[str] = []
-        for loader_class, extension in ((PyFileConfigLoader, ".py"), (JSONFileConfigLoader, ".json")):
-            loader = loader_class(stem + extension, path=path, log=self.log)
-            try:
-                found = loader.load_config()
-            except ConfigFileNotFound:
-                continue
-            except Exception:
-                self.log.critical("The configuration file %s cannot be read", loader.full_filename, exc_info=True)
-                self.exit(1)
-            for section, names in merged.collisions(found).items():
-                self.log.warning(
-                    "%s is given in %s and in %s, which wins", ", ".join(f"{section}.{name}" for name in names),
-                    loaded[0], loader.full_filename,
-                )
-            merged.merge(found)
-            loaded.append(loader.full_filename)
-        if not loaded:
-            self.log.warning("Nothing was read: beside %s there is neither %s.py nor %s.json", filename, stem, stem)
-        self._loaded_config_files = [*self._loaded_config_files, *loaded]
-        if "JupyterHubApp" in merged:
-            self.log.warning("The section c.JupyterHubApp is old; it is called c.JupyterHub")
-            old = merged.pop("JupyterHubApp")
-            old.merge(merged.get("JupyterHub", Config()))
-            merged.JupyterHub = old
-        merged.merge(self.cli_config)
-        try:
-            self.update_config(merged)
-        except TraitError as error:
-            self.fail(self._explained(error))
-
-    def _explained(self, error: Exception) -> str:
-        return f"A setting has a value that is not possible. {self._with_place(error)}"
-
-    def _with_place(self, error: Exception) -> str:
-        return explain_wrong_value(error, find_places(self._loaded_config_files))
-
-    def _load_config(self, cfg: Any, section_names: Any = None, traits: Any = None) -> None:
-        # traitlets would warn about unknown names at every look at the configuration, without saying where they stand.
-        known, quiet = self.traits(config=True), cfg.copy()
-        for section in section_names or self.section_names():
-            if section in quiet:
-                quiet[section] = Config(
-                    {name: value for name, value in quiet[section].items() if name in known or name[:1].isupper()}
-                )
-        super()._load_config(quiet, section_names=section_names, traits=traits)
-
-    def _mention_mistakes(self) -> None:
-        if not any(section[:1].isupper() for section in self.config):
-            return
-        try:
-            classes = [*self.classes, self.authenticator_class, self.spawner_class, self.proxy_class]
-        except TraitError as error:
-            self.fail(self._explained(error))
-            return
-        sections = ("EventLogger", "Application", "SingletonConfigurable", "LoggingConfigurable", "Configurable")
-        for mistake in find_mistakes(self.config, classes, find_places(self._loaded_config_files), sections):
-            self.log.warning("%s", mistake)
-
-    def fail(self, sentence: object, status: int = 1) -> None:
-        """End with a sentence for whoever started the Hub."""
-        self.log.critical("%s", sentence)
-        self.exit(status)
-
     # Start-up, step by step
 
     async def initialize(self, argv: Any = None) -> None:  # type: ignore[override]
@@ -328,20 +241,23 @@ Try it out on another port, below a path:
         self.init_logging()
         if self.generate_certs:
             return
-        self.write_pid_file()
-        self.log_versions()
-        self.init_secrets()
-        self.init_internal_ssl()
-        self.init_db()
-        self.init_hub()
-        self.init_authenticator()
-        self.init_proxy()
-        await self.init_people()
-        self.init_eventlog()
-        self.init_oauth()
-        self.init_tornado_settings()
-        self.init_handlers()
-        self.init_tornado_application()
+        for step in (
+            self.write_pid_file,
+            self.log_versions,
+            self.init_secrets,
+            self.init_internal_ssl,
+            self.init_db,
+            self.init_hub,
+            self.init_authenticator,
+            self.init_proxy,
+            self.init_people,
+            self.init_eventlog,
+            self.init_oauth,
+            self.init_tornado_settings,
+            self.init_handlers,
+            self.init_tornado_application,
+        ):
+            await maybe_future(step())
 
     def init_logging(self) -> None:
         """Send what the Hub and its libraries log to one logger with all configured handlers."""
@@ -359,9 +275,8 @@ Try it out on another port, below a path:
         for library in (app_log, access_log, gen_log):
             library.name = self.log.name
         for logger in (app_log, access_log, gen_log, logging.getLogger("oauthlib"), logging.getLogger("jupyterhub")):
-            logger.propagate = True
-            logger.parent = self.log
             logger.setLevel(self.log.level)
+            logger.parent, logger.propagate = self.log, True
 
     def write_pid_file(self) -> None:
         """Write the number of this process to `pid_file`, over whatever is there."""
@@ -452,15 +367,15 @@ Try it out on another port, below a path:
         self._hand_on_old_proxy_settings()
         try:
             self.proxy = self.proxy_class(
-                db_factory=lambda: self.db,
-                public_url=self.bind_url,
-                parent=self,
-                app=self,
-                log=self.log,
                 hub=self.hub,
+                public_url=self.bind_url,
                 host_routing=bool(self.subdomain_host),
-                ssl_cert=self.ssl_cert,
                 ssl_key=self.ssl_key,
+                ssl_cert=self.ssl_cert,
+                app=self,
+                parent=self,
+                log=self.log,
+                db_factory=lambda: self.db,
             )
         except (TraitError, ValueError) as error:
             self.fail(self._explained(error))
@@ -682,8 +597,8 @@ Try it out on another port, below a path:
         await context.background.close(5)
         await wiring.close_http_client()
         context.database.close()
-        if self.pid_file and os.path.exists(self.pid_file):
-            os.remove(self.pid_file)
+        if self.pid_file:
+            Path(self.pid_file).unlink(missing_ok=True)
         self.log.info("The Hub has ended")
 
     async def _stop_what_runs(self, context: HubContext) -> None:
