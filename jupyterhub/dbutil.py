@@ -40,6 +40,10 @@ def _configuration_file(db_url: str) -> Iterator[str]:
         yield path
 
 
+#: The name under which plugins with migrations of their own know it (plugins §11).
+_temp_alembic_ini = _configuration_file
+
+
 def _migrate(db_url: str, revision: str, engine_kwargs: Mapping[str, Any] | None, *, down: bool) -> None:
     from alembic import command
     from alembic.config import Config
