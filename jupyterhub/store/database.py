@@ -216,33 +216,36 @@ class Database:
         """
         if self.in_memory:
             return self._run_in_place(self._sessions, function, args, kwargs)
-        assert self._write_threads is not None
         self._know_loop()
-        job = self._write_threads.submit(self._transact, self._sessions, function, args, kwargs)
+        job = self._submit(self._write_threads, self._transact, self._sessions, function, args, kwargs)
         return await self._wait_for(job, function)
 
     async def read(self, function: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Like `run`, for functions that only read; on SQLite they do not wait for the writer."""
         if self.in_memory:
             return self._run_in_place(self._read_sessions, function, args, kwargs)
-        assert self._read_threads is not None
         self._know_loop()
-        job = self._read_threads.submit(self._transact, self._read_sessions, function, args, kwargs)
+        job = self._submit(self._read_threads, self._transact, self._read_sessions, function, args, kwargs)
         return await self._wait_for(job, function)
 
     def run_sync(self, function: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Like `run`, but blocks: for start-up, for commands, and for plugins that cannot await."""
         if self.in_memory:
             return self._run_in_place(self._sessions, function, args, kwargs)
-        assert self._write_threads is not None
         if threading.get_ident() == self._loop_thread:
             # The writer would ask this thread to commit, and this thread is about to wait for the writer.
             self._commit_for_others()
-        job = self._write_threads.submit(self._transact, self._sessions, function, args, kwargs)
+        job = self._submit(self._write_threads, self._transact, self._sessions, function, args, kwargs)
         try:
-            return job.result(self.deadline)
+            value: T = job.result(self.deadline)
+            return value
         except FutureTimeout:
             raise self._silent(function) from None
+
+    def _submit(self, threads: ThreadPoolExecutor | None, call: Callable[..., T], *arguments: Any) -> Future[T]:
+        if threads is None or self._closed:
+            raise StoreUnavailable("The database is closed")
+        return threads.submit(call, *arguments)
 
     async def _wait_for(self, job: Future[T], function: Callable[..., Any]) -> T:
         try:
@@ -319,6 +322,8 @@ class Database:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> T:
+        if self._closed:
+            raise StoreUnavailable("The database is closed")
         # One connection for all: our commit would commit a plugin's half-done work unseen, our rollback undo it.
         self._commit_for_others()
         try:
@@ -526,9 +531,9 @@ class Database:
 
     async def hold_process_lock(self, key: int) -> bool:
         """`hold_advisory_lock`, on a database thread."""
-        if not self.is_postgresql or self._write_threads is None:
+        if not self.is_postgresql:
             return False
-        job = self._write_threads.submit(self.hold_advisory_lock, key)
+        job = self._submit(self._write_threads, self.hold_advisory_lock, key)
         return await self._wait_for(job, self.hold_advisory_lock)
 
     def hold_advisory_lock(self, key: int) -> bool:

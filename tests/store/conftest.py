@@ -29,24 +29,37 @@ def postgres() -> Iterator[Cluster]:
         cluster.stop()
 
 
-@pytest.fixture(params=["sqlite", "memory", pytest.param("postgresql", marks=pytest.mark.engine)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.engine)
+
+
+@pytest.fixture
+def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], str]]:
+    """Make empty databases of a kind; those of PostgreSQL are dropped after the test."""
+    made: list[str] = []
+
+    def make(kind: str, template: str = "template1") -> str:
+        if kind == "memory":
+            return "sqlite:///:memory:"
+        if kind == "sqlite":
+            return f"sqlite:///{tmp_path}/hub.sqlite"
+        made.append(request.getfixturevalue("postgres").create_database(template=template))
+        return made[-1]
+
+    yield make
+    for url in made:
+        request.getfixturevalue("postgres").drop_database(url)
+
+
+@pytest.fixture(params=["sqlite", "memory", POSTGRESQL])
+def url(request: pytest.FixtureRequest, new_url: Callable[[str], str]) -> str:
     """The URL of an empty database, one test per kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/hub.sqlite"
-    if request.param == "memory":
-        return "sqlite:///:memory:"
-    cluster: Cluster = request.getfixturevalue("postgres")
-    return cluster.create_database()
+    return new_url(request.param)
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.engine)])
-def served_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture(params=["sqlite", POSTGRESQL])
+def served_url(request: pytest.FixtureRequest, new_url: Callable[[str], str]) -> str:
     """The URL of an empty database that several connections can share."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/hub.sqlite"
-    cluster: Cluster = request.getfixturevalue("postgres")
-    return cluster.create_database()
+    return new_url(request.param)
 
 
 @pytest.fixture
@@ -84,29 +97,37 @@ def furnished_template(postgres: Cluster) -> str:
     return url.rpartition("/")[2]
 
 
-def furnished_url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if kind == "memory":
-        return "sqlite:///:memory:"
-    if kind == "sqlite":
-        shutil.copy(request.getfixturevalue("furnished_file"), tmp_path / "hub.sqlite")
-        return f"sqlite:///{tmp_path}/hub.sqlite"
-    cluster: Cluster = request.getfixturevalue("postgres")
-    return cluster.create_database(template=request.getfixturevalue("furnished_template"))
+@pytest.fixture
+def furnished_url(request: pytest.FixtureRequest, tmp_path: Path, new_url: Callable[..., str]) -> Callable[[str], str]:
+    """Make databases of a kind like `furnished_file`; in memory there is nothing to copy."""
+
+    def make(kind: str) -> str:
+        if kind == "sqlite":
+            shutil.copy(request.getfixturevalue("furnished_file"), tmp_path / "hub.sqlite")
+        if kind == "postgresql":
+            return new_url(kind, request.getfixturevalue("furnished_template"))
+        return new_url(kind)
+
+    return make
 
 
-@pytest.fixture(params=["sqlite", "memory", pytest.param("postgresql", marks=pytest.mark.engine)])
-def database(request: pytest.FixtureRequest, tmp_path: Path, opened: Callable[..., Database]) -> Database:
+@pytest.fixture(params=["sqlite", "memory", POSTGRESQL])
+def database(
+    request: pytest.FixtureRequest, furnished_url: Callable[[str], str], opened: Callable[..., Database]
+) -> Database:
     """A database with the default roles and the hub's own client, as after a first start; one test per kind."""
-    database = opened(furnished_url(request.param, request, tmp_path))
+    database = opened(furnished_url(request.param))
     if request.param == "memory":
         database.run_sync(furnish)
     return database
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.engine)])
-def served(request: pytest.FixtureRequest, tmp_path: Path, opened: Callable[..., Database]) -> Database:
+@pytest.fixture(params=["sqlite", POSTGRESQL])
+def served(
+    request: pytest.FixtureRequest, furnished_url: Callable[[str], str], opened: Callable[..., Database]
+) -> Database:
     """Like `database`, but never in memory."""
-    return opened(furnished_url(request.param, request, tmp_path))
+    return opened(furnished_url(request.param))
 
 
 def furnish(session: Session) -> None:

@@ -477,8 +477,12 @@ async def test_queries_of_plugins_work_as_they_write_them(database: Database) ->
     own.close()
 
 
-def test_closing_twice_is_no_mistake(database: Database) -> None:
+async def test_closing_twice_is_no_mistake_and_nothing_works_after_it(database: Database) -> None:
     database.close()
     database.close()
+    with pytest.raises(StoreUnavailable):
+        await database.run(names)
+    with pytest.raises(StoreUnavailable):
+        database.run_sync(names)
     with pytest.raises(StoreUnavailable, match="closed"):
         _ = database.plugin_session
