@@ -269,6 +269,14 @@ class MockHub(JupyterHub):
             scheme = "https"
         return f"{scheme}://127.0.0.1:{port}{BASE_URL}"
 
+    @default("ip")
+    def _ip_default(self) -> str:
+        return "127.0.0.1"
+
+    @default("port")
+    def _port_default(self) -> int:
+        return self._public_port
+
     @default("hub_port")
     def _hub_port_default(self) -> int:
         return random_port()

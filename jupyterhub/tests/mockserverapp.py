@@ -1,4 +1,4 @@
-"""A Jupyter server without a front end: name `jupyterhub.tests.mockserverapp.MockServerApp` in JUPYTERHUB_SINGLEUSER_APP."""
+"""A Jupyter server without a front end, for JUPYTERHUB_SINGLEUSER_APP=jupyterhub.tests.mockserverapp.MockServerApp."""
 
 from typing import Any
 

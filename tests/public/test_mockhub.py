@@ -90,6 +90,10 @@ def test_stop_after_the_loop_is_closed_ends_the_proxy(no_instance: None) -> None
     loop.run_until_complete(hub.initialize([]))
     loop.run_until_complete(hub.start())
     process = hub.proxy.proxy_process
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    loop.run_until_complete(asyncio.wait(tasks))
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
     hub.stop()
@@ -125,7 +129,7 @@ async def test_class_attributes_may_be_assigned(no_instance: None) -> None:
     OnAnotherAddress.hub_connect_ip = "127.0.0.1"
     hub = OnAnotherAddress()
     await hub.initialize([])
-    assert hub.hub.bind_url.startswith("http://0.0.0.0:") and hub.hub.connect_url.startswith("http://127.0.0.1:")
+    assert hub.hub.bind_url.startswith("http://0.0.0.0:") and hub.hub.url.startswith("http://127.0.0.1:")
     await hub.stop()
 
 

@@ -16,6 +16,7 @@ from jupyterhub.tests.mocking import MockHub, MockPAMAuthenticator, MockSpawner,
 from jupyterhub.tests.utils import add_user, api_request, async_requests, auth_header, check_db_locks, get_page
 from jupyterhub.tests.utils import public_host as host_of
 
+
 async def start_server(app, user, **kwargs):
     response = await api_request(app, "users", user.name, "server", method="post", **kwargs)
     while user.spawner.pending:
