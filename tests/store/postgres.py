@@ -75,7 +75,7 @@ class Cluster:
 
     def restart(self) -> None:
         """Stop and start the server at once: every connection is lost."""
-        self._run("pg_ctl", "-D", str(self.directory / "data"), "-w", "-t", "30", "-m", "immediate", "restart")
+        self._run("pg_ctl", "-D", str(self.directory / "data"), "-w", "-t", "30", "-m", "fast", "restart")
 
     def create_database(self, *, template: str = "template1") -> str:
         """Make a database, empty or like another one that nobody has open, and return its URL."""
