@@ -7,7 +7,7 @@ A run that is not stopped has: its row in `hub7_runs`, a row in `servers`, `spaw
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -24,7 +24,7 @@ from ..orm.base import naive_now
 from ..orm.own import Run
 from ..orm.users import user_group_map
 from .changes import note_change
-from .leases import ADVISORY_CLASS
+from .leases import ADVISORY_CLASS, forget_processes
 from .values import RunRecord, ServerAddress, ServerRecord, UserRecord
 
 _STOPPED = lifecycle.State.STOPPED.value
@@ -515,7 +515,7 @@ def drop_strays(session: Session) -> None:
     )
 
 
-def take_over(session: Session, owner: int | None, *, dead_owners: Iterable[int] | None = None) -> list[ServerRecord]:
+def take_over(session: Session, owner: int | None, *, dead_owners: Collection[int] | None = None) -> list[ServerRecord]:
     """Take the lease of every server that is not stopped and whose owner is dead; return them.
 
     `dead_owners` None means that nobody else can be alive (one Hub per SQLite file). Servers that JupyterHub 6 left
@@ -541,6 +541,8 @@ def take_over(session: Session, owner: int | None, *, dead_owners: Iterable[int]
         .values(fence=Run.fence + 1, owner_id=owner, updated=naive_now())
         .execution_options(synchronize_session=False)
     )
+    if dead_owners is not None:
+        forget_processes(session, list(dead_owners))
     now, base = naive_now(), int(time.time() * 1000)
     strangers = session.execute(
         select(orm.Spawner.id, orm.Spawner.started, orm.User.cookie_id)

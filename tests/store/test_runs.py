@@ -297,6 +297,8 @@ async def test_servers_of_the_living_are_left_alone(database: Database) -> None:
     newcomer = await database.run(lambda session: leases.register_process(session, hostname="c", pid=3))
     taken = await database.run(runs.take_over, newcomer, dead_owners=[dead])
     assert [row.name for row in taken] == ["of-the-dead"]
+    left = await database.read(leases.list_processes)
+    assert {process.id for process in left} == {alive, newcomer}
 
 
 async def test_an_interrupted_rename_is_over(database: Database) -> None:
