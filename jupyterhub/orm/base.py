@@ -168,7 +168,8 @@ class Hashed(Expiring):
 
     def match(self, token: str) -> bool:
         """Whether `token` is the secret."""
-        return bool(self.hashed) and secrets.compare_token(self.hashed, token)
+        stored = self.hashed or ""
+        return secrets.compare_token(stored, token)
 
     @classmethod
     def check_token(cls, db: Session, token: str) -> None:

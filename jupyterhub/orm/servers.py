@@ -64,10 +64,10 @@ class Spawner(Base):
 
     user: Mapped[User | None] = relationship(back_populates="_orm_spawners")
     server: Mapped[Server | None] = relationship(
-        back_populates="spawner", cascade="all, delete-orphan", single_parent=True
+        single_parent=True, back_populates="spawner", cascade="all, delete-orphan"
     )
     oauth_client: Mapped[OAuthClient | None] = relationship(
-        back_populates="spawner", cascade="all, delete-orphan", single_parent=True
+        single_parent=True, back_populates="spawner", cascade="all, delete-orphan"
     )
     shares: Mapped[list[Share]] = relationship(
         back_populates="spawner", cascade="all, delete-orphan", passive_deletes=True

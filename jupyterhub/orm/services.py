@@ -43,10 +43,10 @@ class Service(Base):
     )
 
     server: Mapped[Server | None] = relationship(
-        back_populates="service", cascade="all, delete-orphan", single_parent=True
+        single_parent=True, back_populates="service", cascade="all, delete-orphan"
     )
     oauth_client: Mapped[OAuthClient | None] = relationship(
-        back_populates="service", cascade="all, delete-orphan", single_parent=True
+        single_parent=True, back_populates="service", cascade="all, delete-orphan"
     )
     roles: Mapped[list[Role]] = relationship(
         secondary="service_role_map", back_populates="services", passive_deletes=True

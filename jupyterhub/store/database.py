@@ -490,7 +490,7 @@ class Database:
         done.wait(LONG_WRITE_SECONDS)
 
     def _commit_for_others(self) -> None:
-        """Commit what a plugin has flushed so far: our next write takes it along, as any commit does upstream."""
+        """Commit what a plugin has flushed so far: our next write takes it along, as any commit does in JupyterHub 6."""
         session = self._plugin_session
         if session is None:
             return

@@ -231,7 +231,7 @@ class OAuthCodeRecord:
 
 @dataclass(frozen=True, slots=True)
 class ShareRecord:
-    """Scopes on one server granted to a user or to a group (exactly one of `user` and `group` is set)."""
+    """Scopes on one server granted to a user or to a group (exactly one of `group` and `user` is set)."""
 
     id: int
     owner: str
@@ -240,8 +240,8 @@ class ShareRecord:
     scopes: tuple[str, ...]
     created_at: datetime
     expires_at: datetime | None = None
-    user: str | None = None
     group: str | None = None
+    user: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
