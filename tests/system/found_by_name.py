@@ -52,17 +52,23 @@ class FoundByNameSpawner(Spawner):
         if self._find() is not None:
             raise RuntimeError(f"container {self.container.stem} exists already")
         self.port = self.port or random_port()
-        process = subprocess.Popen(
+        container, port = self.container, self.port
+
+        def register() -> None:
+            # In the child, before the command runs: an engine knows its container from the moment that it exists,
+            # whatever happens to whoever asked for it.
+            me = psutil.Process(os.getpid())
+            container.write_text(json.dumps({"pid": me.pid, "port": port, "born": me.create_time()}))
+
+        subprocess.Popen(
             [sys.executable, self.command],
             env={**os.environ, **self.get_env()},
             start_new_session=True,
+            preexec_fn=register,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             stdin=subprocess.DEVNULL,
         )
-        # Written at once: an engine knows its container from the moment that it exists.
-        born = psutil.Process(process.pid).create_time()
-        self.container.write_text(json.dumps({"pid": process.pid, "port": self.port, "born": born}))
         await self._delay()
         return ("127.0.0.1", self.port)
 
