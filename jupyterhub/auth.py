@@ -97,11 +97,18 @@ class Authenticator(AuthenticatorSettings, LoggingConfigurable):
             )
         return self._deprecated_db_session
 
+    @db.setter
+    def db(self, session: Any) -> None:
+        self._deprecated_db_session = session
+
     #: Coroutine function from a normalised name to whether the Hub knows that user; set by whoever has the
     #: database.
     _knows_user: Callable[[str], Awaitable[bool]] | None = None
 
     def __init__(self, **kwargs: Any) -> None:
+        if "db" in kwargs:
+            # Not a trait, but tests of plugins pass it as if it were.
+            kwargs["_deprecated_db_session"] = kwargs.pop("db")
         super().__init__(**kwargs)
         self._adapt_old_methods()
 

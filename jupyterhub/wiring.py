@@ -353,7 +353,8 @@ def tornado_settings(app: JupyterHub) -> dict[str, Any]:
         app.template_paths, own_templates, app.jinja_environment_options
     )
     authenticator = app.authenticator
-    login_url = authenticator.login_url(app.hub_prefix)
+    # Everybody begins at the Hub's own page; it leads to the authenticator's, if that has another.
+    login_url = url_path_join(app.hub_prefix, "login")
     logout_url = authenticator.logout_url(app.hub_prefix)
     version_hash = datetime.now(timezone.utc).strftime("%Y%m%d%H%M%S")
     settings: dict[str, Any] = {

@@ -1,0 +1,64 @@
+"""Habits of released plugins that the Hub bears with: each was found in the suite or at the start of one of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from traitlets.config import Config
+
+from jupyterhub.auth import DummyAuthenticator
+from jupyterhub.handlers import BaseHandler
+from jupyterhub.tests.mocking import MockHub, MockPAMAuthenticator
+from jupyterhub.tests.utils import get_page
+
+
+class OwnPageHandler(BaseHandler):
+    """The page at which this authenticator begins a log-in."""
+
+    def get(self) -> None:
+        self.write("own page")
+
+
+class OwnPageAuthenticator(MockPAMAuthenticator):
+    """Logs in at a page of its own, and wants to be asked at once."""
+
+    auto_login = True
+
+    def login_url(self, base_url: str) -> str:
+        return f"{base_url}own_login"
+
+    def get_handlers(self, app: Any) -> list[Any]:
+        return [("/own_login", OwnPageHandler)]
+
+
+@pytest.fixture
+async def hub_with_own_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MockHub]:
+    monkeypatch.chdir(tmp_path)
+    hub = MockHub(config=Config({"JupyterHub": {"authenticator_class": OwnPageAuthenticator}}))
+    await hub.initialize([])
+    await hub.start()
+    yield hub
+    await hub.stop()
+
+
+async def test_auto_login_leads_to_the_page_of_the_authenticator(hub_with_own_page: MockHub) -> None:
+    hub = hub_with_own_page
+    answer = await get_page("login?next=%2F%40%2Fspace%2520word%2Fhub%2Ftoken", hub, allow_redirects=False)
+    assert answer.status_code == 302
+    assert answer.headers["Location"].startswith(f"{hub.hub.base_url}own_login?next=")
+    assert (await get_page("home", hub)).text == "own page"
+
+
+async def test_the_log_in_of_the_hub_is_where_everybody_begins(hub_with_own_page: MockHub) -> None:
+    assert hub_with_own_page.tornado_settings["login_url"] == f"{hub_with_own_page.hub.base_url}login"
+
+
+def test_an_authenticator_takes_its_session_as_an_argument() -> None:
+    session = object()
+    assert DummyAuthenticator(db=session).db is session
+    authenticator = DummyAuthenticator()
+    authenticator.db = session
+    assert authenticator.db is session
