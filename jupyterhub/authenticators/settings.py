@@ -98,8 +98,10 @@ class AuthenticatorSettings(TopicTraits):
 
     @observe("whitelist")
     def _use_whitelist(self, change: Any) -> None:
+        # Suites of plugins compare this sentence.
         self.log.warning(
-            "%s.whitelist is deprecated; the setting is called allowed_users now", type(self).__name__
+            "%s.whitelist is deprecated in JupyterHub 1.2, use %s.allowed_users instead",
+            type(self).__name__, type(self).__name__,
         )
         self.allowed_users = change.new
 

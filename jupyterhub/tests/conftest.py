@@ -124,12 +124,9 @@ def db() -> Iterator[Any]:
     """A session on a database in memory, with the default roles and a row for `user`."""
     factory = orm.new_session_factory("sqlite:///:memory:")
     session = factory()
-    for role in roles.get_default_roles():
-        roles.create_role(session, role)
-    user = orm.User(name="user")
-    session.add(user)
-    session.commit()
-    roles.assign_default_roles(session, user)
+    for definition in roles.get_default_roles():
+        roles.create_role(session, definition)
+    add_user(session, name="user")
     yield session
     session.close()
     engine = session.get_bind()
@@ -396,7 +393,7 @@ def service_data(service_name: str) -> dict[str, Any]:
     return {
         "oauth_client_id": f"service-{service_name}",
         "api_token": f"token-of-{service_name}",
-        "oauth_redirect_uri": "http://127.0.0.1:5555/oauth_callback-from-api",
+        "oauth_redirect_uri": "http://127.0.0.1:9/back-from-log-in",
         "oauth_no_confirm": True,
         "oauth_client_allowed_scopes": ["inherit"],
         "info": {"made": "by a test"},

@@ -4,7 +4,6 @@ Below its prefix: `/env` gives its environment, `/api/…` what the Hub's API an
 whose token was sent, `/owhoami` the user who logged in through the Hub; every other path is repeated.
 """
 
-import json
 import os
 from urllib.parse import urlsplit
 
@@ -40,20 +39,20 @@ class APIHandler(web.RequestHandler):
         self.write(answer.body)
 
 
-class WhoAmIHandler(HubAuthenticated, web.RequestHandler):
+class TellsUser(web.RequestHandler):
+    """Answers with the model of whoever asks."""
+
+    @web.authenticated
+    def get(self) -> None:
+        self.finish(self.current_user)
+
+
+class WhoAmIHandler(HubAuthenticated, TellsUser):
     """Tells whose token was sent."""
 
-    @web.authenticated
-    def get(self) -> None:
-        self.write(json.dumps(self.get_current_user()))
 
-
-class OWhoAmIHandler(HubOAuthenticated, web.RequestHandler):
+class OWhoAmIHandler(HubOAuthenticated, TellsUser):
     """Tells who logged in through the Hub."""
-
-    @web.authenticated
-    def get(self) -> None:
-        self.write(json.dumps(self.get_current_user()))
 
 
 def main() -> None:

@@ -30,8 +30,7 @@ class EnvHandler(web.RequestHandler):
     """Tells the environment."""
 
     def get(self) -> None:
-        self.set_header("Content-Type", "application/json")
-        self.write(json.dumps(dict(os.environ)))
+        self.finish(dict(os.environ))
 
 
 def tls_options() -> dict[str, str] | None:

@@ -13,12 +13,12 @@ from tornado.web import RequestHandler
 from .._version import INTERFACE_VERSION
 from ..core.decisions import Decision
 from ..core.scopes.algebra import AllType, Resource, ScopeSet
+from ..runtime.context import HubContext
 from . import cookies, identity, xsrf
 from .redirects import browser_protocol
 
 if TYPE_CHECKING:
     from ..runtime.access import Caller
-    from ..runtime.context import HubContext
 
 _NOBODY = ScopeSet()
 
@@ -44,9 +44,9 @@ class HubRequestHandler(RequestHandler):
 
     @property
     def context(self) -> HubContext:
-        """The typed view over the settings."""
-        context: HubContext = self.settings["context"]
-        return context
+        """The typed view over the settings; made of them where a test of a plugin gave nothing else."""
+        context: HubContext | None = self.settings.get("context")
+        return context if context is not None else HubContext(self.settings)
 
     @property
     def log(self) -> logging.Logger:
@@ -394,9 +394,9 @@ class HubRequestHandler(RequestHandler):
         return super().finish(chunk)
 
     def _settle_plugin_session(self, *, failed: bool) -> None:
-        database = self.context.database
+        database = getattr(self.context, "database", None)
         foreign = not type(self).__module__.startswith("jupyterhub.")
-        if (self._used_plugin_session or foreign) and database.has_plugin_session:
+        if database is not None and (self._used_plugin_session or foreign) and database.has_plugin_session:
             self._used_plugin_session = False
             database.settle_plugin_session(f"handler {type(self).__qualname__}", failed=failed)
 

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tornado import web
+from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
 from traitlets.config import Config
 
 from jupyterhub.auth import DummyAuthenticator
-from jupyterhub.handlers import BaseHandler
+from jupyterhub.handlers import BaseHandler, LogoutHandler
+from jupyterhub.objects import Hub
 from jupyterhub.tests.mocking import MockHub, MockPAMAuthenticator
 from jupyterhub.tests.utils import get_page
 
@@ -62,3 +65,36 @@ def test_an_authenticator_takes_its_session_as_an_argument() -> None:
     authenticator = DummyAuthenticator()
     authenticator.db = session
     assert authenticator.db is session
+
+
+class SilentConnection:
+    """Takes what a handler sends and tells nobody."""
+
+    def set_close_callback(self, callback: Any) -> None: ...
+
+
+async def test_a_handler_works_in_a_bare_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Suites make handlers by hand, with a few settings, and put functions of their own in the place of Tornado's."""
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(web.RequestHandler, "redirect", lambda self, *args, **kwargs: asked.append(args))
+    application = web.Application(
+        hub=Hub(base_url="/hub/"), cookie_secret=b"s" * 32, authenticator=DummyAuthenticator(), login_url="/hub/login"
+    )
+    request = HTTPServerRequest(
+        connection=SilentConnection(),  # type: ignore[arg-type]
+        start_line=RequestStartLine("GET", "/hub/logout", "HTTP/1.1"),
+        headers=HTTPHeaders(Host="hub.example.org"),
+    )
+    handler = LogoutHandler(application, request)
+    handler._jupyterhub_user = None
+    await handler.get()
+    assert asked == [("/hub/login",)]
+
+
+def test_the_words_about_the_old_list_are_those_that_suites_compare(caplog: pytest.LogCaptureFixture) -> None:
+    authenticator = DummyAuthenticator(config=Config({"DummyAuthenticator": {"whitelist": {"ada"}}}))
+    assert authenticator.allowed_users == {"ada"}
+    assert (
+        "DummyAuthenticator.whitelist is deprecated in JupyterHub 1.2, use DummyAuthenticator.allowed_users instead"
+        in caplog.messages
+    )

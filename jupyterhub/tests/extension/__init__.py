@@ -17,7 +17,7 @@ class JupyterHubTestHandler(web.RequestHandler):
     def get(self) -> None:
         extensions = getattr(self.app, "extension_manager", None)
         info = {
-            "config": json.loads(json.dumps(self.app.config, default=repr)),
+            "config": self.app.config,
             "config_file_paths": list(self.app.config_file_paths),
             "config_files": list(getattr(self.app, "loaded_config_files", ())),
             "root_dir": str(self.app.root_dir),
@@ -25,8 +25,7 @@ class JupyterHubTestHandler(web.RequestHandler):
             "extensions": sorted(extensions.extensions) if extensions is not None else [],
             "template_path": self.app.web_app.settings.get("template_path"),
         }
-        self.set_header("Content-Type", "application/json")
-        self.write(json.dumps(info, default=repr))
+        self.finish(json.loads(json.dumps(info, default=repr)))
 
 
 def _jupyter_server_extension_points() -> list[dict[str, str]]:
