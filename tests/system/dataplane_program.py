@@ -25,12 +25,19 @@ def installed_node_proxy() -> str | None:
     return shutil.which("configurable-http-proxy") or (str(cached) if cached.exists() else None)
 
 
+_GIVEN: set[int] = set()
+
+
 def free_port() -> int:
     """A port that nothing listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        # The kernel may hand out the same port twice in a row; two listeners of one test must not share it.
+        if port not in _GIVEN:
+            _GIVEN.add(port)
+            return port
 
 
 async def until(condition: Callable[[], Any], what: str, timeout: float = 10) -> Any:

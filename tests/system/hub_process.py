@@ -21,12 +21,19 @@ import psutil
 START_TIMEOUT = 30.0
 
 
+_GIVEN: set[int] = set()
+
+
 def free_port() -> int:
     """Return a port on the loopback interface that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        # The kernel may hand out the same port twice in a row; two listeners of one test must not share it.
+        if port not in _GIVEN:
+            _GIVEN.add(port)
+            return port
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout: float = 30.0, interval: float = 0.05) -> Any:
