@@ -31,6 +31,9 @@ __all__ = [
 
 ATTEMPT_TIMEOUT = 20.0
 """Seconds one attempt to get an answer may take; a server that accepts and stays silent is asked again."""
+WAIT_PROPORTION = 0.05
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
+"""How long to pause between attempts: a part of the time waited so far, within these bounds in seconds."""
 
 
 def random_port() -> int:
@@ -154,7 +157,7 @@ async def wait_for_answer(
     `timeout` seconds, with what was seen last.
     """
     end = time.monotonic() + timeout
-    pause, last, seen = 0.02, "no attempt was possible", False
+    last, seen = "no attempt was possible", False
     while True:
         left = end - time.monotonic()
         if left > 0:
@@ -174,8 +177,10 @@ async def wait_for_answer(
         left = end - time.monotonic()
         if left <= 0:
             raise TimeoutError(f"The server at {url} did not answer within {timeout:g} seconds: {last}")
+        # A pause in proportion to the wait so far: a server that boots in 2 s is noticed within a tenth of a second,
+        # one that takes minutes is asked once per second.
+        pause = min(max((timeout - left) * WAIT_PROPORTION, SHORTEST_PAUSE), LONGEST_PAUSE)
         await asyncio.sleep(min(pause * random.uniform(0.7, 1.3), left))
-        pause = min(pause * 1.5, 1.0)
 
 
 async def wait_for_http_server(

@@ -36,7 +36,11 @@ _OWN_ATTRIBUTES = frozenset(
 
 
 class SpawnerDict(MutableMapping[str, Any]):
-    """Server name → spawner. A spawner is built on first access if the server is known (plugins §8.1)."""
+    """Server name → spawner. A spawner is built on first access if the server is known (plugins §8.1).
+
+    Its keys are the spawners that exist and every active server, whether or not anybody has asked for its spawner:
+    whoever walks over them, as a proxy's check of its routes does, must not miss a server that runs.
+    """
 
     def __init__(self, user: User) -> None:
         self._user = user
@@ -55,13 +59,17 @@ class SpawnerDict(MutableMapping[str, Any]):
         del self._spawners[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._spawners
+        if name in self._spawners:
+            return True
+        record = self._user.records.get(name) if isinstance(name, str) else None
+        return record is not None and record.active
 
     def __iter__(self) -> Iterator[str]:
-        return iter(list(self._spawners))
+        unasked = [name for name in self._user.active_names() if name not in self._spawners]
+        return iter([*self._spawners, *unasked])
 
     def __len__(self) -> int:
-        return len(self._spawners)
+        return sum(1 for _ in self)
 
     def live(self, name: str) -> Spawner | None:
         """Return the spawner that exists already, or None; unlike `get`, which builds one."""

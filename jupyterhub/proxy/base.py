@@ -20,6 +20,8 @@ __all__ = ["Proxy", "ProxyFailedToStart", "Routes"]
 
 #: Routes by routespec, each a dictionary with `routespec`, `target` and `data`.
 Routes = dict[str, dict[str, Any]]
+#: Corrections of one check that are logged one by one.
+CORRECTIONS_TOLD = 20
 
 
 class ProxyFailedToStart(RuntimeError):
@@ -160,7 +162,7 @@ class Proxy(LoggingConfigurable):
         await self._make(_hub_route(hub))
 
     async def _make(self, route: Route) -> None:
-        self.log.info("New route %s => %s %s", route.spec, route.target, route.data)
+        self.log.debug("New route %s => %s %s", route.spec, route.target, route.data)
         await self.add_route(route.spec, route.target, dict(route.data))
 
     async def add_all_services(self, service_dict: Mapping[str, Any]) -> None:
@@ -234,14 +236,19 @@ class Proxy(LoggingConfigurable):
         todo = difference(wanted, present, held)
         if not todo:
             return
-        for route in todo.add:
-            self.log.warning("Adding missing route for %s (%s)", route.spec, route.target)
-        for route in todo.change:
-            self.log.warning("Updating route for %s (now %s)", route.spec, route.target)
-        for spec in todo.remove:
-            self.log.warning("Deleting stale route %s", spec)
+        self._tell("Adding missing route for %s", [f"{route.spec} ({route.target})" for route in todo.add])
+        self._tell("Updating route for %s", [f"{route.spec} (now {route.target})" for route in todo.change])
+        self._tell("Deleting stale route %s", list(todo.remove))
         corrections = [makers[canonical_spec(route.spec)]() for route in (*todo.add, *todo.change)]
         await _gather([*corrections, *(self.delete_route(spec) for spec in todo.remove)])
+
+
+    def _tell(self, sentence: str, routes: list[str]) -> None:
+        """Log each correction, but a proxy that comes back empty is told of in one line, not in thousands."""
+        for route in routes[:CORRECTIONS_TOLD]:
+            self.log.warning(sentence, route)
+        if len(routes) > CORRECTIONS_TOLD:
+            self.log.warning(sentence, f"and {len(routes) - CORRECTIONS_TOLD} more")
 
 
 def _hub_route(hub: Any) -> Route:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import sys
@@ -122,6 +123,84 @@ def test_log_in_and_server_are_as_before_after_a_restart(hub: HubProcess) -> Non
     after = hub.server("ada")
     assert after["ready"]
     assert (after["started"], after["state"]["pid"]) == (before["started"], before["state"]["pid"])
+
+
+SLOW_TO_ASK = """
+import asyncio
+from jupyterhub.spawner import Spawner
+
+
+class SlowToAsk(Spawner):
+    \"\"\"Every server is the one that listens already; asking about it takes a while, as with a busy scheduler.\"\"\"
+
+    async def start(self):
+        return f"http://127.0.0.1:{ADDRESS}"
+
+    async def stop(self, now=False):
+        pass
+
+    async def poll(self):
+        await asyncio.sleep(0.3)
+        return None if self.server else 0
+
+
+c.JupyterHub.spawner_class = SlowToAsk
+c.JupyterHub.cleanup_servers = False
+c.JupyterHub.concurrent_spawn_limit = 0
+"""
+
+
+class _Always200(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_routes_of_servers_not_yet_looked_at_stay(tmp_path: Path) -> None:
+    """After `kill -9` a server is reachable all the time, also before the new Hub has asked its spawner about it."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Always200)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    hub = HubProcess(tmp_path / "hub", f"ADDRESS = {server.server_port}\n{SLOW_TO_ASK}")
+    names = [f"user{number:02}" for number in range(60)]
+    try:
+        hub.start()
+        hub.api("POST", "/users", {"usernames": names})
+        for name in names:
+            hub.start_server(name)
+        for name in names:
+            hub.wait_ready(name)
+        seen: list[int] = []
+        done = threading.Event()
+
+        def visit() -> None:
+            while not done.is_set():
+                seen.append(hub.request("GET", "/user/user59/").status)
+
+        visitor = threading.Thread(target=visit)
+        visitor.start()
+        try:
+            hub.kill()
+            log_before = len(hub.log_path.read_bytes())
+            hub.start()
+            for name in names:
+                hub.wait_ready(name)
+        finally:
+            done.set()
+            visitor.join()
+        assert set(seen) == {200}
+        assert b"stale route" not in hub.log_path.read_bytes()[log_before:]
+    finally:
+        hub.clean_up()
+        server.shutdown()
 
 
 def test_the_second_hub_on_one_database_is_refused_and_told_who_has_it(hub: HubProcess, tmp_path: Path) -> None:
