@@ -12,18 +12,29 @@ from tornado import web
 
 from .._version import __version__
 from ..aio import maybe_future
-from ..core.errors import AuthenticationStale, HubError, StartCancelled, UserNotFound
+from ..core.errors import (
+    AuthenticationStale,
+    HubError,
+    InvalidRequest,
+    ShareCodeNotFound,
+    StartCancelled,
+    UserNotFound,
+)
 from ..core.lifecycle import State
 from ..core.names import check_display_name
-from ..core.scopes.algebra import AllType, Resource
+from ..core.scopes.algebra import Resource
 from ..core.scopes.catalogue import scope_definitions
+from ..core.scopes.describe import describe_scopes
 from ..core.slugs import is_valid_safe_slug
 from ..core.urls import url_path_join
-from ..web import authz, errors
+from ..store import shares as share_store
+from ..web import authz, errors, redirects
 from .base import FAST_FAILURE_SECONDS, BaseHandler
+from .token_choices import lifetime_options, written_scopes
 from .views import CAUSE_NAMES, phases_for_page, split_tokens, view_server, view_servers
 
 __all__ = [
+    "AcceptShareHandler",
     "AdminHandler",
     "BaseHandler",
     "HealthCheckHandler",
@@ -38,14 +49,6 @@ __all__ = [
 
 #: Seconds the home page waits for servers to be looked at; slower looks go on without it.
 HOME_CHECK_SECONDS = 2.0
-#: Lifetimes offered for a token: seconds and what it is called. None is for ever.
-TOKEN_LIFETIMES: tuple[tuple[int, str], ...] = (
-    (3600, "1 hour"),
-    (86400, "1 day"),
-    (7 * 86400, "1 week"),
-    (30 * 86400, "1 month"),
-    (365 * 86400, "1 year"),
-)
 
 
 class RootHandler(BaseHandler):
@@ -444,45 +447,59 @@ class TokenPageHandler(BaseHandler):
         return choices
 
 
-def written_scopes(name: str, filters: Any, user_name: str) -> list[str]:
-    """Return the raw scopes that stand for a held one; what is the person's own is written `name!user`."""
-    if isinstance(filters, AllType):
-        return [name]
-    own = [f"{name}!user"] if user_name in filters.get("user", ()) else []
-    others = [
-        f"{name}!{kind}={value}"
-        for kind in sorted(filters)
-        for value in sorted(filters[kind])
-        if not (kind == "user" and value == user_name)
-    ]
-    return own + others
+class AcceptShareHandler(BaseHandler):
+    """`/hub/accept-share?code=…`: what a code gives, and taking it."""
 
+    # People follow the link from anywhere; a page of another site must not load it behind their back (CVE-2026-40864).
+    _xsrf_safe_methods = frozenset({"HEAD", "OPTIONS"})
 
-def lifetime_options(longest: int) -> str:
-    """Return the `<option>`s of the lifetimes a token may have; `longest` in seconds, 0 for no limit.
+    @web.authenticated
+    async def get(self) -> None:
+        text = self.get_query_argument("code", "")
+        if not text:
+            raise web.HTTPError(400, "This address has no code. Ask for the whole link again")
+        code = await self.context.database.read(share_store.find_code, text)
+        user = self.current_user
+        if code.owner == user.name:
+            raise web.HTTPError(403, "This link is for others: the server is your own")
+        owner = await self._owner(code.owner)
+        records = await self.context.directory.server_records(owner)
+        server = view_server(self.context, owner, code.server, records.get(code.server))
+        page = await self.render_template(
+            "accept-share.html",
+            code=text,
+            owner=owner,
+            spawner=server,
+            spawner_ready=server.ready,
+            spawner_url=owner.server_url(code.server),
+            scope_descriptions=[line.to_dict() for line in describe_scopes(code.scopes, user.name)],
+            next_url=self._next_url(owner, code.server),
+        )
+        self.finish(page)
 
-    Without a limit a token that never expires is possible, but a month is what is offered.
-    """
-    options = []
-    for seconds, name in TOKEN_LIFETIMES:
-        if longest and seconds > longest:
-            continue
-        chosen = " selected" if not longest and seconds == 30 * 86400 else ""
-        options.append(f'<option value="{seconds}"{chosen}>{name}</option>')
-    if longest:
-        options.append(f'<option value="{longest}" selected>As long as allowed ({duration(longest)})</option>')
-    else:
-        options.append('<option value="">Never</option>')
-    return "\n".join(options)
+    @web.authenticated
+    async def post(self) -> None:
+        text = self.get_body_argument("code", "")
+        user = self.current_user
+        try:
+            share = await self.context.database.run(share_store.exchange_code, text, user.id)
+        except ShareCodeNotFound as error:
+            # The page with the code was shown already: what is wrong is the form that was sent.
+            raise InvalidRequest("This code is not valid, or no longer. Ask for a new link") from error
+        self.context.access.forget_all()
+        self.log.info("%s accepted the use of %s/%s", user.name, share.owner, share.server)
+        self.redirect(self._next_url(await self._owner(share.owner), share.server))
 
+    async def _owner(self, name: str) -> Any:
+        owner = await self.context.directory.find(name)
+        if owner is None:
+            raise UserNotFound(name)
+        return owner
 
-def duration(seconds: int) -> str:
-    """Return a time span in the largest unit that fits, e.g. "90 minutes" or "2 days"."""
-    for size, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
-        if seconds >= size and seconds % size == 0:
-            number = seconds // size
-            return f"{number} {name}{'s' if number != 1 else ''}"
-    return f"{seconds} seconds"
+    def _next_url(self, owner: Any, server_name: str) -> str:
+        """Return where to go with the share: where the link points, else to the server."""
+        wanted = self._validate_next_url(self.get_argument("next", default=""))
+        return redirects.location(wanted or owner.server_url(server_name))
 
 
 class AdminHandler(BaseHandler):
@@ -555,6 +572,7 @@ default_handlers: list[Any] = [
     (r"/spawn/([^/]+)", SpawnHandler),
     (r"/spawn/([^/]+)/([^/]+)", SpawnHandler),
     (r"/token", TokenPageHandler),
+    (r"/accept-share", AcceptShareHandler),
     (r"/error/(\d+)", ProxyErrorHandler),
     (r"/health", HealthCheckHandler),
     (r"/api/health", HealthCheckHandler),

@@ -94,7 +94,7 @@ NAMES = {
     "jupyterhub.handlers.metrics": "MetricsHandler",
     "jupyterhub.handlers.pages": (
         "BaseHandler SpawnHandler HomeHandler ProxyErrorHandler SpawnPendingHandler TokenPageHandler AdminHandler "
-        "RootHandler HealthCheckHandler SpawnHandler._render_form SpawnHandler._get "
+        "RootHandler HealthCheckHandler AcceptShareHandler SpawnHandler._render_form SpawnHandler._get "
         "SpawnHandler._post SpawnHandler._wrap_spawn_single_user SpawnHandler._get_pending_url"
     ),
     "jupyterhub.handlers.static": "LogoHandler CacheControlStaticFilesHandler",
