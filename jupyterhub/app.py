@@ -462,7 +462,7 @@ Try it out on another port, below a path:
         assert self.context is not None
         context = self.context
         context.leases.register(self.hub.api_url)
-        context.servers.on_failure_limit = self.exit_after_failures
+        context.servers.failures.on_limit = self.exit_after_failures
         await wiring.take_over_servers(self, context)
         self.listen()
         await self.start_proxy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,8 @@ TAIL_LINES = 100
 #: Seconds between two looks at the output of a server that starts.
 OUTPUT_INTERVAL = 1.0
 
-ReadOutput = Callable[["Spawner", int], Awaitable[list[str]]]
 
-
-async def follow_start(
-    context: HubContext, handle: Handle, read_output: ReadOutput
-) -> AsyncGenerator[dict[str, Any], None]:
+async def follow_start(context: HubContext, handle: Handle) -> AsyncGenerator[dict[str, Any], None]:
     """Yield events until one that is terminal. Raises ServerNotRunning when there is nothing to follow."""
     if _is_ready(handle):
         yield await ready_event(context, handle)
@@ -42,7 +38,7 @@ async def follow_start(
     board = context.bulletin.board(handle.record.id)
     if board is None:
         raise ServerNotRunning(handle.user.name, handle.name)
-    async for event in _merge(context, handle, board, read_output):
+    async for event in _merge(context, handle, board):
         yield event
         if event.get("failed"):
             return
@@ -102,9 +98,7 @@ async def ready_event(context: HubContext, handle: Handle) -> dict[str, Any]:
     return dict(changed) if isinstance(changed, dict) else event
 
 
-async def _merge(
-    context: HubContext, handle: Handle, board: Board, read_output: ReadOutput
-) -> AsyncGenerator[dict[str, Any], None]:
+async def _merge(context: HubContext, handle: Handle, board: Board) -> AsyncGenerator[dict[str, Any], None]:
     """Mix the board's events with those of the spawner's progress() and its output, until the board is closed."""
     queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
     spawner = handle.spawner
@@ -127,7 +121,7 @@ async def _merge(
     async def from_output() -> None:
         seen = 0
         while True:
-            lines = await read_output(spawner, TAIL_LINES)
+            lines = await read_output(context, spawner, TAIL_LINES)
             if len(lines) > seen:
                 queue.put_nowait({"log": lines[seen:]})
                 seen = len(lines)
@@ -146,3 +140,17 @@ async def _merge(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def read_output(context: HubContext, spawner: Spawner, lines: int) -> list[str]:
+    """Return the last lines of a server's output from the spawner's optional `logs`, [] when it has none or fails."""
+    logs = getattr(spawner, "logs", None)
+    if logs is None:
+        return []
+    try:
+        value = await call_plugin(context, f"{type(spawner).__name__}.logs", lambda: logs(lines), 5)
+    except Exception as error:
+        context.reporting.plugin_mistake(type(spawner).__name__, f"logs() failed: {error}")
+        return []
+    text = value.splitlines() if isinstance(value, str) else list(value or [])
+    return [str(line) for line in text][-lines:]

@@ -1,0 +1,224 @@
+"""Starting servers: admission, the claim, the steps, and what follows when one of them fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..core import admission, lifecycle
+from ..core.errors import (
+    AuthenticationStale,
+    HubShuttingDown,
+    LeaseLost,
+    ServerBusy,
+    ServerRunning,
+    TooManyServers,
+    TooManyStarts,
+)
+from ..core.lifecycle import Event, State
+from ..store import runs
+from .failures import FailureTally, explain
+from .following import TAIL_LINES, failed_event, read_output
+from .handles import Handle, Start, new_future
+from .launch import PHASE_OF_STEP, STEPS, Launch, check_still_running
+from .steps import Step, finish_despite_cancellation, run_steps
+from .stopping import Stops
+from .table import ServerTable
+from .watching import Watch
+
+if TYPE_CHECKING:
+    from ..user import User
+    from .access import Caller
+    from .context import HubContext
+
+
+class Starts:
+    """Everything that brings a server to ready."""
+
+    def __init__(
+        self, context: HubContext, table: ServerTable, stops: Stops, watch: Watch, failures: FailureTally
+    ) -> None:
+        self._context = context
+        self._table = table
+        self._stops = stops
+        self._watch = watch
+        self._failures = failures
+
+    async def start(
+        self,
+        user: User,
+        server_name: str = "",
+        *,
+        display_name: str = "",
+        options: dict[str, Any] | None = None,
+        handler: Any = None,
+        requested_by: Caller | None = None,
+    ) -> Start:
+        """Admit a start and begin it. Returns at once; the work goes on in a task of the manager.
+
+        Raises ServerBusy, ServerRunning, AuthenticationStale, TooManyStarts, TooManyServers,
+        HubShuttingDown or ServerNotFound.
+        """
+        context = self._context
+        if context.shutting_down:
+            raise HubShuttingDown()
+        await user.ensure_server(server_name, display_name)
+        handle = self._table.handle(user, server_name)
+        if lifecycle.is_active(handle.state):
+            pending = lifecycle.pending(handle.state)
+            if pending is None:
+                raise ServerRunning(user.name, server_name)
+            if pending == "spawn":
+                context.reporting.start_refused(handle.log_name, "already-pending", "it is starting already")
+            raise ServerBusy(user.name, server_name, pending=pending)
+        previous = handle.record.failure
+        self._table.set_state(handle, lifecycle.move(handle.state, Event.START))
+        try:
+            await self._admit(handle, handler)
+            spawner = user.renew_spawner(server_name)
+            row = await context.database.run(
+                runs.begin,
+                handle.record.id,
+                owner=context.leases.process_id,
+                options=options,
+                base_url=user.server_path(server_name),
+                requested_by=requested_by.name if requested_by else "",
+            )
+        except BaseException:
+            self._table.set_state(handle, State.STOPPED)
+            if previous is None:
+                self._table.forget(handle)
+            raise
+        handle.record.take(row)
+        launch = Launch(
+            context,
+            user,
+            spawner,
+            handle.record.id,
+            handle.record.fence,
+            context.bulletin.open(handle.record.id),
+            options=options,
+            handler=handler,
+            requested_by=requested_by.name if requested_by else "",
+        )
+        self._table.bind(handle, launch)
+        handle.cancelled, handle.stop = False, None
+        handle.output, handle.phases = [], []
+        handle.start = Start(user, server_name, new_future())
+        spawner._spawn_future = handle.start.done
+        context.reporting.start_requested(handle.log_name, launch.requested_by)
+        launch.board.post({"progress": 0, "message": "Server requested"})
+        handle.task = context.background.start(self._run(handle, launch), name=f"start {handle.log_name}")
+        return handle.start
+
+    async def _admit(self, handle: Handle, handler: Any) -> None:
+        context = self._context
+        if context.authenticator.refresh_pre_spawn:
+            fresh = await context.logins.refresh(handle.user, handler, force=True)
+            if fresh is None:
+                raise AuthenticationStale()
+        # This server has been claimed already and must not count against itself.
+        decision = admission.decide_start(
+            admission.Limits(
+                context.concurrent_spawn_limit, context.active_server_limit, context.spawn_throttle_retry_range
+            ),
+            admission.Load(self._table.count_pending_starts() - 1, self._table.count_active() - 1),
+        )
+        if decision:
+            return
+        if decision.retry_after is not None:
+            context.reporting.start_refused(handle.log_name, "throttled", decision.reason)
+            raise TooManyStarts(decision.reason, retry_after=decision.retry_after)
+        context.reporting.start_refused(handle.log_name, "too-many-users", decision.reason)
+        raise TooManyServers(decision.reason, limit=context.active_server_limit)
+
+    def resume(self, handle: Handle, first_step: str) -> None:
+        """Go on with a start that an earlier Hub process could not finish, from `first_step` on."""
+        launch = self._table.launch_of(handle)
+        names = [step.name for step in STEPS]
+        launch.begun = names[: names.index(first_step)]
+        handle.start = Start(handle.user, handle.name, new_future())
+        launch.spawner._spawn_future = handle.start.done
+        steps = STEPS[names.index(first_step) :]
+        handle.task = self._context.background.start(self._run(handle, launch, steps), name=f"resume {handle.log_name}")
+
+    async def _run(self, handle: Handle, launch: Launch, steps: Sequence[Step[Launch]] = STEPS) -> None:
+        assert handle.start is not None
+        done = handle.start.done
+        began_undo = False
+        try:
+            async with handle.lock:
+                try:
+                    if handle.record.state and handle.record.failure and handle.record.failure.cause == "not-stopped":
+                        await check_still_running(launch)
+                    await run_steps(steps, launch, begun=launch.begun, entering=self._enter(launch))
+                    launch.end_phases()
+                    await self._table.move(handle, Event.ROUTED)
+                except LeaseLost:
+                    raise
+                except BaseException as error:
+                    began_undo = True
+                    await finish_despite_cancellation(self._abandon(handle, launch, error))
+                    return
+        except LeaseLost as error:
+            self._stops.lose(handle, error)
+            return
+        finally:
+            if not began_undo:
+                launch.board.close()
+        handle.record.failure = None
+        self._failures.forget()
+        self._context.reporting.ready(handle.log_name, launch.user.name, handle.name)
+        self._watch.begin(handle, launch)
+        if not done.done():
+            done.set_result(None)
+        await self._after_ready(launch)
+
+    async def _after_ready(self, launch: Launch) -> None:
+        """The plugin's own hook after a successful start; its failure is its own, the server stays."""
+        try:
+            await launch.plugin("post_spawn_hook", launch.spawner.run_post_spawn_hook)
+        except Exception as error:
+            self._context.reporting.plugin_mistake(type(launch.spawner).__name__, f"post_spawn_hook failed: {error}")
+
+    def _enter(self, launch: Launch) -> Callable[[Any], None]:
+        def enter(step: Any) -> None:
+            phase = PHASE_OF_STEP.get(step.name)
+            if phase:
+                launch.enter_phase(phase)
+
+        return enter
+
+    # Failing
+
+    async def _abandon(self, handle: Handle, launch: Launch, error: BaseException) -> None:
+        """A start failed or was cancelled: say why, take back what was done, and end the run."""
+        cancelled = handle.cancelled or isinstance(error, asyncio.CancelledError)
+        phase = launch.phase
+        launch.end_phases()
+        spawner = launch.spawner
+        handle.output = await read_output(self._context, spawner, TAIL_LINES)
+        failure, outcome = explain(launch, error, phase, handle.output, cancelled)
+        handle.record.failure = failure
+        await self._table.move_or_go_on(handle, Event.STOP if cancelled else Event.FAILED, failure=failure.to_dict())
+        if not cancelled:
+            await self._tell_error_hook(launch, error)
+        # Whoever waits hears of it now; the clean-up may take minutes.
+        launch.board.post(failed_event(failure, handle.output))
+        launch.board.close()
+        if not cancelled:
+            self._failures.count(launch, failure, error)
+        spawner._failed = not cancelled
+        await self._stops.take_back(handle, launch, failure=failure)
+        assert handle.start is not None
+        if not handle.start.done.done():
+            handle.start.done.set_exception(outcome)
+
+    async def _tell_error_hook(self, launch: Launch, error: BaseException) -> None:
+        if not isinstance(error, Exception):
+            return
+        try:
+            await launch.plugin("spawn_error_hook", lambda: launch.spawner.run_spawn_error_hook(error))
+        except Exception as problem:
+            self._context.reporting.plugin_mistake(type(launch.spawner).__name__, f"spawn_error_hook failed: {problem}")
