@@ -19,7 +19,7 @@ from .core.errors import ServerNotFound
 from .core.names import server_client_id
 from .core.urls import server_path, subdomain_hook_idna, url_escape_path, url_path_join
 from .spawning.record import SpawnerRecord
-from .store import runs
+from .store import loading, runs
 from .store import users as user_store
 
 if TYPE_CHECKING:
@@ -605,7 +605,7 @@ class UserDict(MutableMapping[Any, User]):
         """Return the wrapper for a row, from the cache or freshly loaded."""
         user = self.cached(int(orm_user.id))
         if user is None:
-            loaded = self.context.database.run_sync(runs.load_user, int(orm_user.id))
+            loaded = self.context.database.run_sync(loading.load_user, int(orm_user.id))
             if loaded is None:
                 raise KeyError(orm_user.name)
             record, servers = loaded
@@ -621,7 +621,7 @@ class UserDict(MutableMapping[Any, User]):
         user = self.cached(key)
         if user is not None:
             return user
-        loaded = self.context.database.run_sync(runs.load_user, key)
+        loaded = self.context.database.run_sync(loading.load_user, key)
         if loaded is None:
             return None
         record, servers = loaded

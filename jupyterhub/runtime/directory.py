@@ -9,7 +9,7 @@ from ..core.errors import ServerBusy, UserExists, UserNotFound
 from ..core.names import check_user_name
 from ..metrics import TOTAL_USERS
 from ..store import grants as grant_store
-from ..store import runs
+from ..store import loading
 from ..store import users as user_store
 from ..user import User
 from .launch import HOOK_TIMEOUT, call_plugin
@@ -43,7 +43,7 @@ class Directory:
         return user
 
     async def _load(self, key: str | int) -> User | None:
-        loaded = await self._context.database.read(runs.load_user, key)
+        loaded = await self._context.database.read(loading.load_user, key)
         if loaded is None:
             return None
         record, servers = loaded
@@ -59,7 +59,7 @@ class Directory:
             if user is not None:
                 found[user_id] = user
                 wanted.discard(user_id)
-        for record, servers in await context.database.read(runs.load_users, sorted(wanted)):
+        for record, servers in await context.database.read(loading.load_users, sorted(wanted)):
             found[record.id] = context.users.keep(User(record, context.settings, servers=servers))
         return found
 
@@ -155,7 +155,7 @@ class Directory:
 
     async def server_records(self, user: User) -> dict[str, ServerRecord]:
         """Return the user's servers as the database has them."""
-        rows = await self._context.database.read(runs.servers_of, user.id)
+        rows = await self._context.database.read(loading.servers_of, user.id)
         return {row.name: row for row in rows}
 
     async def role_scopes(self, role_name: str) -> list[str]:
@@ -169,3 +169,7 @@ class Directory:
     async def raw_scopes(self, user: User) -> list[str]:
         """Return the raw scopes of the user's roles, those of its groups included."""
         return await self._context.database.read(grant_store.raw_scopes_of_user, user.id)
+
+    async def scopes_for_start(self, user: User, role_names: list[str]) -> tuple[list[str], list[str]]:
+        """Return the raw scopes of these roles and those of the user's, in one look. Raises RoleNotFound."""
+        return await self._context.database.read(grant_store.scopes_for_start, user.id, list(role_names))

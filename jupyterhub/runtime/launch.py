@@ -206,9 +206,8 @@ async def resolve_token_scopes(launch: Launch) -> list[str]:
     requested: Any = spawner.server_token_scopes
     if callable(requested):
         requested = await launch.plugin("server_token_scopes", lambda: spawner.server_token_scopes(spawner))
-    if not requested:
-        requested = await context.directory.role_scopes("server")
-    held = await context.directory.raw_scopes(launch.user)
+    default, held = await context.directory.scopes_for_start(launch.user, [] if requested else ["server"])
+    requested = requested or default
     groups = launch.user.group_names
     resolution = expand.server_token_scopes(
         requested,
@@ -379,7 +378,8 @@ async def _wait_for_answer(launch: Launch) -> None:
     spawner._jupyterhub_version = answer.headers.get("X-JupyterHub-Version", "")
     _check_version(INTERFACE_VERSION, spawner._jupyterhub_version, spawner.log)
     launch.context.reporting.answered(launch.log_name, launch.began)
-    await launch.move("answered")
+    # Only in memory: a Hub that takes over now waits for the answer again, which costs nothing.
+    await launch.move("answered", stored=False)
 
 
 def process_exit_status(spawner: Spawner) -> int | None:

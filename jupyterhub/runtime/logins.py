@@ -147,6 +147,9 @@ class Logins:
 
     async def get_auth_state(self, user: User) -> dict[str, Any] | None:
         """Return the decrypted state, or None when there is none or it cannot be read, which is logged."""
+        known = user.record
+        if known is not None and not known.has_auth_state and not self._context.authenticator.enable_auth_state:
+            return None
         from .. import crypto
 
         encrypted = await self._context.database.read(user_store.get_auth_state, user.id)

@@ -72,13 +72,17 @@ class ServerTable:
         self._counts[state] += 1
         handle.record.lifecycle = state
 
-    async def move(self, handle: Handle, event: Event | str, **changes: Any) -> None:
+    async def move(self, handle: Handle, event: Event | str, *, stored: bool = True, **changes: Any) -> None:
         """One legal move: first the row, under our fence, then what this process believes.
 
-        Raises IllegalMove, or LeaseLost when another Hub owns the server by now.
+        With `stored` false the row follows with the next move. Raises IllegalMove, or LeaseLost when another Hub owns
+        the server by now.
         """
         state = lifecycle.move(handle.state, Event(event))
         assert handle.launch is not None
+        if not stored:
+            self.set_state(handle, state)
+            return
         await self._context.database.run(
             runs.move,
             handle.record.id,

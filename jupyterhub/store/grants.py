@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from .. import orm
 from ..core.errors import RoleNotFound
 from .users import role_scopes_of_user
 
+_ROLES = orm.Role.__table__.c
+_SCOPES_OF_ROLE = select(_ROLES.scopes).where(_ROLES.name == bindparam("name"))
+
 
 def scopes_of_roles(session: Session, names: Collection[str]) -> list[str]:
     """Return the raw scopes of several roles together. Raises RoleNotFound."""
     found: set[str] = set()
     for name in names:
-        role = session.scalars(select(orm.Role).where(orm.Role.name == name)).first()
+        role = session.execute(_SCOPES_OF_ROLE, {"name": name}).first()
         if role is None:
             raise RoleNotFound(name)
         found.update(role.scopes or ())
     return sorted(found)
+
+
+def scopes_for_start(session: Session, user_id: int, role_names: Collection[str]) -> tuple[list[str], list[str]]:
+    """Return the raw scopes of these roles and those of the user's. Raises RoleNotFound."""
+    return scopes_of_roles(session, role_names), raw_scopes_of_user(session, user_id)
 
 
 def raw_scopes_of_user(session: Session, user_id: int) -> list[str]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
-from functools import cache
 from typing import Any
 
 from sqlalchemy import and_, bindparam, delete, exists, func, insert, or_, select, update
@@ -17,156 +15,18 @@ from sqlalchemy.orm import Session
 
 from .. import orm
 from ..core import lifecycle, secrets
-from ..core.clock import aware
 from ..core.errors import LeaseLost, PluginMistake, ServerBusy, ServerExists, ServerNotFound
 from ..core.shares import renamed_scopes
 from ..orm.base import naive_now
 from ..orm.own import Run
-from ..orm.users import user_group_map
+from . import loading
 from .changes import note_change
 from .leases import ADVISORY_CLASS, forget_processes
-from .values import RunRecord, ServerAddress, ServerRecord, UserRecord
+from .statements import change_row, delete_rows, insert_row
+from .values import ServerRecord
 
 _STOPPED = lifecycle.State.STOPPED.value
 _KEEP: Any = object()
-
-
-def _aware(moment: datetime | None) -> datetime | None:
-    return None if moment is None else aware(moment)
-
-
-# Reading
-
-
-def _run_record(row: Run | None) -> RunRecord | None:
-    if row is None:
-        return None
-    return RunRecord(
-        state=row.state,
-        fence=row.fence,
-        owner=row.owner_id,
-        failure=row.failure,
-        phases=tuple(row.phases or ()),
-        data=dict(row.data or {}),
-        output_tail=tuple(row.output_tail or ()),
-        requested_by=row.requested_by or "",
-        updated=_aware(row.updated),
-    )
-
-
-def _server_record(spawner: orm.Spawner, user_name: str, address: orm.Server | None, run: Run | None) -> ServerRecord:
-    return ServerRecord(
-        id=spawner.id,
-        user_id=spawner.user_id,
-        user_name=user_name,
-        name=spawner.name or "",
-        display_name=spawner.display_name,
-        state=dict(spawner.state or {}),
-        started=_aware(spawner.started),
-        last_activity=_aware(spawner.last_activity),
-        user_options=dict(spawner.user_options or {}),
-        oauth_client_id=spawner.oauth_client_id,
-        address=None
-        if address is None
-        else ServerAddress(address.id, address.proto, address.ip, address.port, address.base_url, address.cookie_name),
-        run=_run_record(run),
-    )
-
-
-def _select_servers() -> Any:
-    return (
-        select(orm.Spawner, orm.User.name, orm.Server, Run)
-        .join(orm.User, orm.User.id == orm.Spawner.user_id)
-        .outerjoin(orm.Server, orm.Server.id == orm.Spawner.server_id)
-        # Never by id alone: SQLite gives the id of a deleted last row to the next one (ARCHITECTURE §6).
-        .outerjoin(Run, and_(Run.spawner_id == orm.Spawner.id, Run.cookie_id == orm.User.cookie_id))
-    )
-
-
-_ONE_SERVER = _select_servers().where(orm.Spawner.id == bindparam("server"))
-_SERVERS_OF = _select_servers().where(orm.Spawner.user_id == bindparam("user")).order_by(orm.Spawner.name)
-
-
-def find(session: Session, spawner_id: int) -> ServerRecord:
-    """Return one server by its row id. Raises ServerNotFound."""
-    found = session.execute(_ONE_SERVER, {"server": spawner_id}).first()
-    if found is None:
-        raise ServerNotFound()
-    return _server_record(*found)
-
-
-def servers_of(session: Session, user_id: int) -> list[ServerRecord]:
-    """Return a user's servers, running or not, the default one first."""
-    return [_server_record(*row) for row in session.execute(_SERVERS_OF, {"user": user_id})]
-
-
-def load_users(session: Session, user_ids: Sequence[int]) -> list[tuple[UserRecord, list[ServerRecord]]]:
-    """Return several users with all their servers, in a fixed number of queries per 500 users."""
-    found: list[tuple[UserRecord, list[ServerRecord]]] = []
-    for first in range(0, len(user_ids), 500):
-        found += _load_batch(session, user_ids[first : first + 500])
-    return found
-
-
-def _load_batch(session: Session, ids: Sequence[int]) -> list[tuple[UserRecord, list[ServerRecord]]]:
-    groups: dict[int, list[str]] = {}
-    for user_id, name in session.execute(
-        select(user_group_map.c.user_id, orm.Group.name)
-        .join(orm.Group, orm.Group.id == user_group_map.c.group_id)
-        .where(user_group_map.c.user_id.in_(ids))
-    ):
-        groups.setdefault(user_id, []).append(name)
-    roles: dict[int, list[str]] = {}
-    role_map = orm.Base.metadata.tables["user_role_map"]
-    for user_id, name in session.execute(
-        select(role_map.c.user_id, orm.Role.name)
-        .join(orm.Role, orm.Role.id == role_map.c.role_id)
-        .where(role_map.c.user_id.in_(ids))
-    ):
-        roles.setdefault(user_id, []).append(name)
-    servers: dict[int, list[ServerRecord]] = {}
-    for row in session.execute(_select_servers().where(orm.Spawner.user_id.in_(ids)).order_by(orm.Spawner.name)):
-        record = _server_record(*row)
-        servers.setdefault(record.user_id, []).append(record)
-    columns = (
-        orm.User.id,
-        orm.User.name,
-        orm.User.admin,
-        orm.User.created,
-        orm.User.last_activity,
-        orm.User.cookie_id,
-        orm.User.user_info,
-        orm.User.encrypted_auth_state.is_not(None),
-    )
-    return [
-        (
-            UserRecord(
-                id=row[0],
-                name=row[1],
-                admin=bool(row[2]),
-                created=_aware(row[3]),
-                last_activity=_aware(row[4]),
-                cookie_id=row[5],
-                user_info=row[6],
-                has_auth_state=bool(row[7]),
-                groups=tuple(sorted(groups.get(row[0], ()))),
-                roles=tuple(sorted(roles.get(row[0], ()))),
-            ),
-            servers.get(row[0], []),
-        )
-        for row in session.execute(select(*columns).where(orm.User.id.in_(ids)))
-    ]
-
-
-def load_user(session: Session, key: str | int) -> tuple[UserRecord, list[ServerRecord]] | None:
-    """Return one user, by name or by id, with all servers; None if there is none."""
-    if isinstance(key, str):
-        user_id = session.scalar(select(orm.User.id).where(orm.User.name == key))
-        if user_id is None:
-            return None
-        key = user_id
-    found = _load_batch(session, [key])
-    return found[0] if found else None
 
 
 # Rows of servers
@@ -184,7 +44,7 @@ def ensure(session: Session, user_id: int, name: str, display_name: str = "") ->
     elif display_name and spawner.display_name != display_name:
         spawner.display_name = display_name
         session.flush()
-    return find(session, spawner.id)
+    return loading.find(session, spawner.id)
 
 
 def rename(session: Session, spawner_id: int, new_name: str) -> None:
@@ -248,29 +108,25 @@ def begin(
     `options` None keeps the stored ones. Raises ServerBusy when another Hub process has the server in motion.
     """
     # Two processes that want the same server take turns here, and the second sees what the first has done.
-    spawner = session.get(orm.Spawner, spawner_id, with_for_update=True)
-    if spawner is None:
+    server = session.execute(_LOCKED_SERVER, {"server": spawner_id}).first()
+    if server is None:
         raise ServerNotFound()
-    run = session.get(Run, spawner_id)
+    run = session.execute(_RUN_OF, {"server": spawner_id}).first()
     if run is not None and run.state != _STOPPED:
         state = lifecycle.State(run.state)
-        raise ServerBusy("", spawner.name or "", pending=lifecycle.pending(state) or "check")
+        raise ServerBusy("", server.name or "", pending=lifecycle.pending(state) or "check")
     now = naive_now()
     # Never a number that was used before, also when the row itself was dropped in between.
     fence = max(run.fence if run else 0, int(time.time() * 1000)) + 1
-    cookie_id = session.scalar(select(orm.User.cookie_id).where(orm.User.id == spawner.user_id)) or ""
-    if spawner.server_id is not None:
-        session.execute(delete(orm.Server).where(orm.Server.id == spawner.server_id))
-    address = orm.Server(base_url=base_url)
-    session.add(address)
-    session.flush()
-    spawner.server_id = address.id
-    spawner.started = now
-    spawner.last_activity = now
+    if server.server_id is not None:
+        delete_rows(session, orm.Server, id=server.server_id)
+    address_id = insert_row(session, orm.Server, base_url=base_url)
+    changed: dict[str, Any] = {"server_id": address_id, "started": now, "last_activity": now}
     if options is not None:
-        spawner.user_options = dict(options)
+        changed["user_options"] = dict(options)
+    _change_spawner(session, spawner_id, **changed)
     values = {
-        "cookie_id": cookie_id,
+        "cookie_id": server.cookie_id,
         "started": now,
         "state": lifecycle.State.STARTING.value,
         "fence": fence,
@@ -283,43 +139,32 @@ def begin(
         "updated": now,
     }
     if run is None:
-        session.add(Run(spawner_id=spawner_id, **values))
+        insert_row(session, Run, spawner_id=spawner_id, **values)
     else:
-        for name, value in values.items():
-            setattr(run, name, value)
-    session.flush()
-    session.expire(spawner)
-    return find(session, spawner_id)
+        change_row(session, Run, {"spawner_id": spawner_id}, values)
+    return loading.find(session, spawner_id)
 
 
-@cache
-def _update(model: Any, keys: tuple[str, ...], columns: tuple[str, ...]) -> Any:
-    """A statement that changes columns of one row. Kept: building one costs as much as executing it."""
-    table = model.__table__
-    return (
-        table.update()
-        .where(*(table.c[key] == bindparam(f"key_{key}") for key in keys))
-        .values({column: bindparam(f"new_{column}") for column in columns})
-    )
-
-
-def _change(session: Session, model: Any, keys: Mapping[str, Any], values: Mapping[str, Any]) -> int:
-    """Change columns of one row, past the session's rows. Returns how many rows there were."""
-    statement = _update(model, tuple(keys), tuple(values))
-    parameters = {f"key_{key}": value for key, value in keys.items()}
-    parameters.update({f"new_{column}": value for column, value in values.items()})
-    return int(session.connection().execute(statement, parameters).rowcount)
+_SPAWNERS, _USERS, _RUNS = orm.Spawner.__table__.c, orm.User.__table__.c, Run.__table__.c
+_LOCKED_SERVER = (
+    select(_SPAWNERS.name, _SPAWNERS.server_id, _USERS.cookie_id)
+    .join_from(orm.Spawner.__table__, orm.User.__table__, _USERS.id == _SPAWNERS.user_id)
+    .where(_SPAWNERS.id == bindparam("server"))
+    .with_for_update(of=orm.Spawner.__table__)
+)
+_OWNER_AND_ADDRESS_OF = select(_SPAWNERS.user_id, _SPAWNERS.server_id).where(_SPAWNERS.id == bindparam("server"))
+_RUN_OF = select(_RUNS.state, _RUNS.fence).where(_RUNS.spawner_id == bindparam("server"))
 
 
 def _hold(session: Session, spawner_id: int, fence: int, **values: Any) -> None:
     """Change the run's row if the fence is still ours. Raises LeaseLost otherwise."""
     values["updated"] = naive_now()
-    if _change(session, Run, {"spawner_id": spawner_id, "fence": fence}, values) != 1:
+    if change_row(session, Run, {"spawner_id": spawner_id, "fence": fence}, values) != 1:
         raise LeaseLost(f"the fencing number {fence} of server row {spawner_id} is not the current one")
 
 
 def _change_spawner(session: Session, spawner_id: int, **values: Any) -> None:
-    _change(session, orm.Spawner, {"id": spawner_id}, values)
+    change_row(session, orm.Spawner, {"id": spawner_id}, values)
     note_change(session, orm.Spawner, spawner_id)
 
 
@@ -343,29 +188,27 @@ def register_secrets(
     (ARCHITECTURE §9). Returns the scopes that give access to the server.
     """
     _hold(session, spawner_id, fence)
-    user_id = session.scalar(select(orm.Spawner.user_id).where(orm.Spawner.id == spawner_id))
+    user_id = session.execute(_OWNER_AND_ADDRESS_OF, {"server": spawner_id}).one().user_id
     # What an earlier run may have left behind, under JupyterHub 6 for instance.
     _delete_tokens(session, user_id, note)
-    now = naive_now()
-    client = session.scalars(select(orm.OAuthClient).where(orm.OAuthClient.identifier == client_id)).first()
-    if client is None:
-        client = orm.OAuthClient(identifier=client_id)
-        session.add(client)
-    client.description = client_description
-    client.secret = secrets.hash_token(token, rounds=1)
-    client.redirect_uri = redirect_uri
-    client.allowed_scopes = sorted({*client_scopes, access_scope})
-    session.flush()
-    session.execute(
-        insert(orm.APIToken).values(
-            user_id=user_id,
-            hashed=secrets.hash_token(token),
-            prefix=secrets.token_prefix(token),
-            client_id="jupyterhub",
-            created=now,
-            note=note,
-            scopes=sorted(scopes),
-        )
+    client = {
+        "description": client_description,
+        "secret": secrets.hash_token(token, rounds=1),
+        "redirect_uri": redirect_uri,
+        "allowed_scopes": sorted({*client_scopes, access_scope}),
+    }
+    if not change_row(session, orm.OAuthClient, {"identifier": client_id}, client):
+        insert_row(session, orm.OAuthClient, identifier=client_id, **client)
+    insert_row(
+        session,
+        orm.APIToken,
+        user_id=user_id,
+        hashed=secrets.hash_token(token),
+        prefix=secrets.token_prefix(token),
+        client_id="jupyterhub",
+        created=naive_now(),
+        note=note,
+        scopes=sorted(scopes),
     )
     _change_spawner(session, spawner_id, oauth_client_id=client_id)
     return [access_scope, f"access:servers!user={access_scope.partition('=')[2].partition('/')[0]}"]
@@ -431,19 +274,28 @@ def move(
     _hold(session, spawner_id, fence, **values)
     if address is not None:
         proto, ip, port = address
-        server_id = session.scalar(select(orm.Spawner.server_id).where(orm.Spawner.id == spawner_id))
-        _change(session, orm.Server, {"id": server_id}, {"proto": proto, "ip": ip, "port": port})
+        server_id = session.execute(_OWNER_AND_ADDRESS_OF, {"server": spawner_id}).one().server_id
+        change_row(session, orm.Server, {"id": server_id}, {"proto": proto, "ip": ip, "port": port})
         note_change(session, orm.Server, server_id)
     if spawner_state is not None:
         _change_spawner(session, spawner_id, state=dict(spawner_state))
 
 
+_TOKENS = orm.APIToken.__table__.c
+_TOKENS_OF_SERVER = select(_TOKENS.id).where(_TOKENS.user_id == bindparam("user"), _TOKENS.note == bindparam("note"))
+
+
+_TOKENS_OF_CLIENT = select(_TOKENS.id).where(_TOKENS.client_id == bindparam("client"))
+
+
+def _delete_token(session: Session, token_id: int) -> None:
+    delete_rows(session, orm.APIToken, id=token_id)
+    note_change(session, orm.APIToken, token_id)
+
+
 def _delete_tokens(session: Session, user_id: int | None, note: str) -> None:
-    for token_id in session.scalars(
-        select(orm.APIToken.id).where(orm.APIToken.user_id == user_id, orm.APIToken.note == note)
-    ).all():
-        session.execute(delete(orm.APIToken).where(orm.APIToken.id == token_id))
-        note_change(session, orm.APIToken, token_id)
+    for token_id in session.execute(_TOKENS_OF_SERVER, {"user": user_id, "note": note}).scalars().all():
+        _delete_token(session, token_id)
 
 
 def forget_secrets(session: Session, spawner_id: int, fence: int, *, note: str, client_id: str, keep: bool) -> None:
@@ -452,19 +304,20 @@ def forget_secrets(session: Session, spawner_id: int, fence: int, *, note: str, 
     Tokens are found by note and owner: after a restart nobody remembers their text (database §7).
     """
     _hold(session, spawner_id, fence, started=None)
-    row = session.execute(select(orm.Spawner.user_id, orm.Spawner.server_id).where(orm.Spawner.id == spawner_id)).one()
+    row = session.execute(_OWNER_AND_ADDRESS_OF, {"server": spawner_id}).one()
     _change_spawner(session, spawner_id, server_id=None, started=None, last_activity=naive_now())
     if row.server_id is not None:
-        session.execute(delete(orm.Server).where(orm.Server.id == row.server_id))
+        delete_rows(session, orm.Server, id=row.server_id)
         note_change(session, orm.Server, row.server_id)
     if keep:
         return
     _delete_tokens(session, row.user_id, note)
     _change_spawner(session, spawner_id, oauth_client_id=None)
     # Tokens and codes issued through the client go with it.
-    session.execute(delete(orm.APIToken).where(orm.APIToken.client_id == client_id))
-    session.execute(delete(orm.OAuthCode).where(orm.OAuthCode.client_id == client_id))
-    session.execute(delete(orm.OAuthClient).where(orm.OAuthClient.identifier == client_id))
+    for token_id in session.execute(_TOKENS_OF_CLIENT, {"client": client_id}).scalars().all():
+        _delete_token(session, token_id)
+    delete_rows(session, orm.OAuthCode, client_id=client_id)
+    delete_rows(session, orm.OAuthClient, identifier=client_id)
 
 
 def end(
@@ -573,5 +426,4 @@ def take_over(session: Session, owner: int | None, *, dead_owners: Collection[in
         )
     session.expire_all()
     owned = Run.owner_id.is_(None) if owner is None else Run.owner_id == owner
-    rows = session.execute(_select_servers().where(Run.state != _STOPPED, owned))
-    return [_server_record(*row) for row in rows]
+    return loading.servers_where(session, Run.state != _STOPPED, owned)

@@ -17,7 +17,7 @@ from ..core.clock import aware
 from ..core.errors import UserExists
 from ..core.scopes.algebra import AllType, FilterSet
 from ..orm.own import Run
-from . import runs
+from . import loading, runs
 from .changes import note_change
 from .values import IdentityRecord, ServerRecord, UserRecord
 
@@ -28,13 +28,13 @@ def _naive(moment: datetime) -> datetime:
 
 def find(session: Session, name: str) -> UserRecord | None:
     """Return the user of this name, or None."""
-    found = runs.load_user(session, name)
+    found = loading.load_user(session, name)
     return found[0] if found else None
 
 
 def find_by_id(session: Session, user_id: int) -> UserRecord | None:
     """Return the user of this row id, or None."""
-    found = runs.load_user(session, user_id)
+    found = loading.load_user(session, user_id)
     return found[0] if found else None
 
 
@@ -430,13 +430,13 @@ def page_with_servers(
     if limit is not None:
         query = query.limit(limit)
     ids = list(session.scalars(query))
-    loaded = {record.id: (record, servers) for record, servers in runs.load_users(session, ids)}
+    loaded = {record.id: (record, servers) for record, servers in loading.load_users(session, ids)}
     return [loaded[user_id] for user_id in ids if user_id in loaded], total
 
 
 def list_with_servers(session: Session, ids: Iterable[int]) -> Any:
     """Return users with their servers."""
-    return runs.load_users(session, list(ids))
+    return loading.load_users(session, list(ids))
 
 
 def count_active_since(session: Session, when: datetime) -> int:

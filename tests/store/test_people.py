@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from jupyterhub import orm
 from jupyterhub.core.errors import GroupExists, GroupNotFound, InvalidRequest, RoleNotFound, UserExists
 from jupyterhub.core.scopes.algebra import ALL
-from jupyterhub.store import audit, grants, groups, logins, runs, tokens, users
+from jupyterhub.store import audit, grants, groups, loading, logins, runs, tokens, users
 from jupyterhub.store.database import Database
 
 from .people import CLIENT, TOKEN, begin, counts, make_user, register
@@ -29,7 +29,7 @@ async def test_a_new_user_has_the_default_roles_a_server_and_a_secret_of_its_own
     assert (ada.roles, root.roles, ada.admin, root.admin) == (("user",), ("admin", "user"), False, True)
     assert len(ada.cookie_id) == 32 and ada.cookie_id != root.cookie_id
     assert ada.created is not None and ada.created.tzinfo is not None
-    assert [server.name for server in await database.read(runs.servers_of, ada.id)] == [""]
+    assert [server.name for server in await database.read(loading.servers_of, ada.id)] == [""]
 
 
 async def test_a_name_is_not_given_twice(database: Database) -> None:
@@ -142,7 +142,7 @@ async def test_activity_times_only_move_forward(database: Database) -> None:
         await database.run(users.touch_activity, {ada.id: moment}, {server.id: moment})
     found = await database.read(users.find, "ada")
     assert found is not None and found.last_activity == MOMENT
-    (_, lab) = await database.read(runs.servers_of, ada.id)
+    (_, lab) = await database.read(loading.servers_of, ada.id)
     assert lab.last_activity == MOMENT
     later = MOMENT.astimezone(timezone(timedelta(hours=5))) + timedelta(hours=1)
     await database.run(users.touch_activity, {ada.id: later, 4711: later}, {})

@@ -14,7 +14,7 @@ from jupyterhub import orm
 from jupyterhub.core import secrets
 from jupyterhub.core.errors import LeaseLost, PluginMistake, ServerBusy, ServerExists, ServerNotFound
 from jupyterhub.orm.own import HubProcess, Run
-from jupyterhub.store import leases, runs, tokens, users
+from jupyterhub.store import leases, loading, runs, tokens, users
 from jupyterhub.store.database import Database
 from jupyterhub.store.values import ServerRecord
 
@@ -30,7 +30,7 @@ async def started(database: Database, name: str = "") -> tuple[int, ServerRecord
 
 
 async def reread(database: Database, server_id: int) -> ServerRecord:
-    return await database.read(runs.find, server_id)
+    return await database.read(loading.find, server_id)
 
 
 async def test_a_start_writes_wish_lease_and_placeholder_address_at_once(database: Database) -> None:
@@ -356,7 +356,7 @@ async def test_ensuring_a_server_twice_makes_one_row(database: Database) -> None
     first = await database.run(runs.ensure, ada.id, "lab", "My Lab")
     second = await database.run(runs.ensure, ada.id, "lab")
     assert (first.id, second.display_name) == (second.id, "My Lab")
-    assert [server.name for server in await database.read(runs.servers_of, ada.id)] == ["", "lab"]
+    assert [server.name for server in await database.read(loading.servers_of, ada.id)] == ["", "lab"]
 
 
 async def test_a_renamed_server_keeps_its_shares(database: Database) -> None:
@@ -412,13 +412,13 @@ async def test_removing_a_server_removes_all_that_hangs_on_it(database: Database
 async def test_a_user_is_found_with_all_servers_by_name_and_by_id(database: Database) -> None:
     user_id, _ = await started(database, "lab")
     for key in ("ada", user_id):
-        loaded = await database.read(runs.load_user, key)
+        loaded = await database.read(loading.load_user, key)
         assert loaded is not None
         record, servers = loaded
         assert (record.name, [each.name for each in servers]) == ("ada", ["", "lab"])
         assert record.roles == ("user",)
-    assert await database.read(runs.load_user, "nobody") is None
-    assert await database.read(runs.load_user, 4711) is None
+    assert await database.read(loading.load_user, "nobody") is None
+    assert await database.read(loading.load_user, 4711) is None
 
 
 # -- hub processes --------------------------------------------------------------------------------------------
