@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import sys
 from importlib.metadata import EntryPoint, entry_points
+from inspect import cleandoc
 from typing import Any, ClassVar
 
 import traitlets as _traitlets
 from traitlets import HasTraits, Integer, List, TraitError, TraitType, Type, Undefined, Unicode
 from traitlets import Union as _Union
 from traitlets.config import Configurable
+from traitlets.utils.importstring import import_item
 
+from .core.known_plugins import find_by_module, find_by_name
 from .core.urls import normalise_base_url
 
 __all__ = [
@@ -133,7 +137,10 @@ def _entry_points(path: tuple[str, ...]) -> Any:
 
 
 class EntryPointType(Type):  # type: ignore[type-arg]
-    """A class, its import path, or the name under which a package registers it (upper and lower case alike)."""
+    """A class, its import path, or a name for it: one that a package registers, or one of `core.known_plugins`.
+
+    Upper and lower case of names are alike.
+    """
 
     _original_help = ""
     _made = False
@@ -146,7 +153,7 @@ class EntryPointType(Type):  # type: ignore[type-arg]
     @property
     def help(self) -> str:
         """The help text with the registered names of this installation."""
-        chunks = [self._original_help.rstrip()]
+        chunks = [self._original_help]
         # traitlets reads the text while the trait is made; looking through all packages then would slow every import.
         registered = self.load_entry_points() if self._made else {}
         if registered:
@@ -156,7 +163,7 @@ class EntryPointType(Type):  # type: ignore[type-arg]
 
     @help.setter
     def help(self, value: str) -> None:
-        self._original_help = value
+        self._original_help = cleandoc(value)
 
     def load_entry_points(self) -> dict[str, EntryPoint]:
         """The registered classes by name, in lower case; nothing is imported."""
@@ -165,14 +172,7 @@ class EntryPointType(Type):  # type: ignore[type-arg]
 
     def validate(self, obj: Any, value: Any) -> Any:
         if isinstance(value, str):
-            point = self.load_entry_points().get(value.lower())
-            if point is not None:
-                try:
-                    value = point.load()
-                except Exception as error:
-                    raise TraitError(
-                        f"'{value}' is registered as {point.value}, which cannot be imported: {error}"
-                    ) from error
+            value = self._resolve_name(obj, value)
         try:
             return super().validate(obj, value)
         except TraitError as error:
@@ -181,6 +181,31 @@ class EntryPointType(Type):  # type: ignore[type-arg]
                 f"The {self.name!r} trait of {type(obj).__name__} must be a class derived from {self._base_name()}, "
                 f"its import path, or a registered name ({names}), not {value!r}: {error}"
             ) from error
+
+    def _resolve_name(self, obj: Any, name: str) -> Any:
+        """Return the class that a name stands for; what is no name is given back, to be taken as an import path."""
+        cannot = f"The {self.name!r} trait of {type(obj).__name__} cannot be {name!r}"
+        point = self.load_entry_points().get(name.lower())
+        if point is not None:
+            try:
+                return point.load()
+            except Exception as error:
+                raise TraitError(
+                    f"{cannot}: it is registered as {point.value}, which cannot be imported: {error}"
+                ) from error
+        package = find_by_name(self.entry_point_group, name)
+        if package is None:
+            package, path = find_by_module(self.entry_point_group, name), name
+        else:
+            path = package.classes[name.lower()]
+        if package is None:
+            return name
+        if importlib.util.find_spec(path.partition(".")[0]) is None:
+            raise TraitError(f"{cannot}: {package.advice}")
+        try:
+            return import_item(path)
+        except Exception as error:
+            raise TraitError(f"{cannot}: {path} cannot be imported: {error}") from error
 
     def _base_name(self) -> str:
         klass = self.klass

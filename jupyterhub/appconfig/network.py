@@ -159,7 +159,10 @@ class NetworkSettings(TopicTraits):
         default_value="jupyterhub.proxy.builtin.BuiltinProxy",
         klass="jupyterhub.proxy.Proxy",
         entry_point_group="jupyterhub.proxies",
-        help="The class that controls the proxy.",
+        help="""
+        The class that controls the proxy: a class, its import path, or a name such as 'configurable-http-proxy' or
+        'traefik'.
+        """,
     ).tag(config=True)
 
     cleanup_proxy = Bool(

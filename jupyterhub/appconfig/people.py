@@ -14,14 +14,19 @@ class PeopleSettings(TopicTraits):
         default_value="jupyterhub.auth.PAMAuthenticator",
         klass="jupyterhub.auth.Authenticator",
         entry_point_group="jupyterhub.authenticators",
-        help="The class that decides who may log in.",
+        help="""
+        The class that decides who may log in: a class, its import path, or a name such as 'pam', 'github' or 'ldap'.
+        """,
     ).tag(config=True)
 
     spawner_class = EntryPointType(
         default_value="jupyterhub.spawner.LocalProcessSpawner",
         klass="jupyterhub.spawner.Spawner",
         entry_point_group="jupyterhub.spawners",
-        help="The class that starts people's servers.",
+        help="""
+        The class that starts people's servers: a class, its import path, or a name such as 'simple', 'docker',
+        'kubernetes' or 'slurm'.
+        """,
     ).tag(config=True)
 
     load_roles = List(

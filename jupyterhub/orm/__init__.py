@@ -4,6 +4,16 @@
 Rows are rows: what the hub itself does with them is in `jupyterhub.store`.
 """
 
+import sqlalchemy
+
+# Packages that need an older one (services, for the most part) can be installed beside this one: only the Hub uses it.
+if sqlalchemy.__version__.startswith(("0.", "1.")):
+    raise ImportError(
+        f"The Hub needs SQLAlchemy 2.0 or newer, and {sqlalchemy.__version__} is installed. "
+        "Upgrade it with: pip install 'SQLAlchemy>=2'. If another package forbids that, "
+        "give the Hub an environment of its own."
+    )
+
 from sqlalchemy import Boolean, Column, DateTime, ForeignKey, Integer, Unicode
 from sqlalchemy.orm import relationship
 
