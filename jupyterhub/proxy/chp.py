@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import secrets
 import ssl
@@ -37,6 +38,8 @@ __all__ = ["ConfigurableHTTPProxy"]
 START_TIMEOUT = 15.0
 #: Seconds over which a request to the proxy is repeated when it gets no answer, or one of 500 and above.
 RETRY_TIMEOUT = 30.0
+#: Seconds between two tries from which on the log warns; the pauses double.
+CONCERN_PAUSE = 0.4
 #: Seconds after each of SIGTERM, SIGTERM and SIGKILL when the proxy is stopped: it lets requests finish
 #: first.
 STOP_PATIENCE = (6.0, 1.0, 3.0)
@@ -371,7 +374,9 @@ class ConfigurableHTTPProxy(Proxy):
                 left = end - time.monotonic()
                 if left <= 0:
                     raise ProxyUnavailable(f"The proxy does not answer {method} {url}: {problem}")
-                self.log.warning("The proxy did not answer %s %s, trying again: %s", method, url, problem)
+                # A proxy that was just started takes a moment, which is nobody's concern.
+                level = logging.WARNING if pause >= CONCERN_PAUSE else logging.DEBUG
+                self.log.log(level, "The proxy did not answer %s %s, trying again: %s", method, url, problem)
                 await asyncio.sleep(min(pause, left))
                 pause = min(5.0, pause * 2)
 

@@ -65,6 +65,9 @@ class Recovery:
 
         try:
             await asyncio.gather(*(settle_one(handle) for handle in handles))
+            if handles:
+                running = sum(handle.state is State.READY for handle in handles)
+                self._context.log.info("%i of %i servers still run", running, len(handles))
         finally:
             metrics.INIT_SPAWNERS_DURATION_SECONDS.observe(time.monotonic() - began)
             self.settled.set()

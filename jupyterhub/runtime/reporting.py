@@ -100,7 +100,7 @@ class Reporting:
 
     def adopted(self, log_name: str, url: str) -> None:
         """A server that ran while no Hub did is ours again."""
-        self._context.log.info("Server %s still runs at %s", log_name, url)
+        self._context.log.debug("Server %s still runs at %s", log_name, url)
 
     def plugin_mistake(self, plugin: str, what: str) -> None:
         """A plugin broke its contract."""
