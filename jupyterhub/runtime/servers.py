@@ -16,7 +16,7 @@ from ..core.lifecycle import Event, State
 from ..store import runs
 from .failures import FailureTally
 from .following import TAIL_LINES, follow_start, read_output
-from .handles import Handle, ServerStatus, Start, Stop
+from .handles import Handle, ServerStatus
 from .launch import call_plugin
 from .starting import Starts
 from .stopping import Stops
@@ -89,16 +89,6 @@ class ServerManager:
         if lifecycle.is_active(record.lifecycle):
             return await read_output(self._context, user.spawners[server_name], lines)
         return (handle.output if handle else list(record.output_tail))[-lines:]
-
-    def start_of(self, user: User, server_name: str = "") -> Start | None:
-        """Return the start under way, or the last one that failed, if this process knows it."""
-        handle = self._table.find(user, server_name)
-        return handle.start if handle else None
-
-    def stop_of(self, user: User, server_name: str = "") -> Stop | None:
-        """Return the stop under way, if any."""
-        handle = self._table.find(user, server_name)
-        return handle.stop if handle else None
 
     # Following
 

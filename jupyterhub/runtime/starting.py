@@ -170,9 +170,12 @@ class Starts:
         handle.record.failure = None
         self._failures.forget()
         self._context.reporting.ready(handle.log_name, launch.user.name, handle.name)
-        self._watch.begin(handle, launch)
+        self._watch.begin(handle)
         if not done.done():
             done.set_result(None)
+        # Thousands may run for weeks: what only the start needed goes.
+        handle.launch = handle.start = handle.task = launch.spawner._spawn_future = None
+        self._context.bulletin.drop(handle.record.id)
         await self._after_ready(launch)
 
     async def _after_ready(self, launch: Launch) -> None:

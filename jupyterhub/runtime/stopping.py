@@ -80,14 +80,14 @@ class Stops:
         self.begin(handle, Event.STOP, requested=True, why=why)
         return handle.stop
 
-    def begin(self, handle: Handle, event: Event, *, requested: bool, why: str) -> None:
+    def begin(self, handle: Handle, event: Event, *, requested: bool, why: str, process_gone: bool = False) -> None:
         """Claim a ready server for stopping, in memory and at once; the task writes it down first thing."""
         if handle.stop is None or handle.stop.done.done():
             handle.stop = Stop(handle.user, handle.name, new_future())
         before = handle.state
         self._table.set_state(handle, lifecycle.move(before, event))
         handle.task = self._context.background.start(
-            self._run(handle, requested=requested, why=why), name=f"stop {handle.log_name}"
+            self._run(handle, requested=requested, why=why, process_gone=process_gone), name=f"stop {handle.log_name}"
         )
 
     async def stop_all(self, timeout: float) -> None:
@@ -103,8 +103,9 @@ class Stops:
 
     # Taking back
 
-    async def _run(self, handle: Handle, *, requested: bool, why: str) -> None:
+    async def _run(self, handle: Handle, *, requested: bool, why: str, process_gone: bool) -> None:
         launch = self._table.launch_of(handle)
+        launch.process_gone = process_gone
         began = time.monotonic()
         self._context.reporting.stopping(handle.log_name, why)
         async with handle.lock:
@@ -155,6 +156,7 @@ class Stops:
         handle.record.failure = failure
         handle.record.output_tail = list(handle.output)
         handle.launch = None
+        context.bulletin.drop(handle.record.id)
         self._table.set_state(handle, State.STOPPED)
         context.reporting.stopped(
             launch.log_name,

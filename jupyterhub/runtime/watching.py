@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..core.lifecycle import Event, State
 from ..store import runs
 from .handles import Handle
-from .launch import Launch
+from .launch import call_plugin
 from .stopping import Stops
 from .table import ServerTable
 
@@ -24,9 +24,9 @@ class Watch:
         self._table = table
         self._stops = stops
 
-    def begin(self, handle: Handle, launch: Launch) -> None:
+    def begin(self, handle: Handle) -> None:
         """React to what the spawner's own polling finds: the server is gone, or was started anew by its plugin."""
-        launch.spawner.add_poll_callback(self._found_gone, handle)
+        handle.spawner.add_poll_callback(self._found_gone, handle)
         handle.record.on_polled = lambda: self._polled(handle)
 
     async def _polled(self, handle: Handle) -> None:
@@ -38,23 +38,24 @@ class Watch:
 
     def _found_gone(self, handle: Handle) -> None:
         """Called by the spawner's own polling once its `poll` no longer says "running"."""
-        if handle.state is not State.READY or handle.launch is None:
-            return
-        handle.launch.process_gone = True
-        self._context.reporting.exited(handle.log_name, getattr(handle.launch.spawner, "_exit_status", 0) or 0)
-        self._stops.begin(handle, Event.EXITED, requested=False, why="it is gone")
+        if handle.state is State.READY:
+            self._gone(handle, getattr(handle.spawner, "_exit_status", 0) or 0)
+
+    def _gone(self, handle: Handle, status: int) -> None:
+        self._context.reporting.exited(handle.log_name, status)
+        self._stops.begin(handle, Event.EXITED, requested=False, process_gone=True, why="it is gone")
 
     async def check(self, user: User, server_name: str = "") -> bool:
         """Poll a server that is believed to be ready. Returns whether it really runs; a dead one is settled first."""
         handle = self._table.handle(user, server_name)
         if handle.state is not State.READY:
             return False
-        launch = self._table.launch_of(handle)
         async with handle.lock:
             if handle.state is not State.READY:
                 return False
+            spawner = handle.spawner
             try:
-                status = await launch.plugin("poll", launch.spawner.poll_once, 30)
+                status = await call_plugin(self._context, f"{type(spawner).__name__}.poll", spawner.poll_once, 30)
             except Exception as error:
                 # Not knowing is no reason to take somebody's server away.
                 self._context.log.error("poll of %s failed: %s", handle.log_name, error)
@@ -62,52 +63,49 @@ class Watch:
             await self.note_new_address(handle)
             if status is None:
                 return True
-            launch.process_gone = True
-            self._context.reporting.exited(handle.log_name, status)
-            self._stops.begin(handle, Event.EXITED, requested=False, why="it is gone")
+            self._gone(handle, status)
         assert handle.stop is not None
         await handle.stop.wait(self._context.slow_stop_timeout)
         return False
 
     async def note_new_address(self, handle: Handle) -> None:
         """Store and route the address of a server that its plugin restarted by itself, inside `poll` (S9)."""
-        record, launch = handle.record, handle.launch
-        if launch is None or not record.address_changed or record.server is None:
+        record = handle.record
+        if not record.address_changed or record.server is None:
             return
         record.address_changed = False
-        server, state = record.server, launch.spawner.get_state()
+        spawner = handle.spawner
+        server, state = record.server, spawner.get_state()
         await self._context.database.run(
             runs.move,
             record.id,
-            launch.fence,
+            record.fence,
             state=State.READY.value,
             phases=None,
             address=(server.proto, server.ip, server.port),
             spawner_state=state,
         )
         record.state = state
-        await self._context.routes.add_server(handle.user, launch.spawner)
+        await self._context.routes.add_server(handle.user, spawner)
         self._context.log.info("Server %s was restarted by its spawner, now at %s", handle.log_name, server.url)
 
     # After a restart
 
     async def accept_running(self, handle: Handle) -> None:
         """A server that ran while no Hub did is ready again: poll it, and react when it goes."""
-        launch = self._table.launch_of(handle)
         if handle.state is State.CHECKING:
             await self._table.move(handle, Event.ALIVE)
-        launch.spawner.start_polling()
-        self.begin(handle, launch)
+        handle.spawner.start_polling()
+        self.begin(handle)
         self._context.reporting.adopted(handle.log_name, handle.record.server.url if handle.record.server else "")
 
     def found_dead(self, handle: Handle, *, process_gone: bool, why: str) -> None:
         """A server believed to run does not, or does not answer: stop it."""
-        self._table.launch_of(handle).process_gone = process_gone
         event = Event.DEAD if handle.state is State.CHECKING else Event.EXITED
-        self._stops.begin(handle, event, requested=False, why=why)
+        self._stops.begin(handle, event, requested=False, process_gone=process_gone, why=why)
 
     def let_go(self) -> None:
         """Poll no more, without touching a server: the Hub ends, servers stay."""
         for handle in self._table.every_handle():
-            if handle.launch is not None and handle.state is State.READY:
-                handle.launch.spawner.stop_polling()
+            if handle.state is State.READY:
+                handle.spawner.stop_polling()
