@@ -54,17 +54,17 @@ class Recovery:
     async def settle_all(self, handles: list[Handle]) -> None:
         """Look at all of them, a few at a time. One that cannot be settled is logged and does not stop the rest."""
         began = time.monotonic()
-        gate = asyncio.Semaphore(CONCURRENCY)
+        waiting = iter(handles)
 
-        async def settle_one(handle: Handle) -> None:
-            async with gate:
+        async def settle_some() -> None:
+            for handle in waiting:
                 try:
                     await self._settle(handle)
                 except Exception:
                     self._context.log.exception("Server %s could not be checked", handle.log_name)
 
         try:
-            await asyncio.gather(*(settle_one(handle) for handle in handles))
+            await asyncio.gather(*(settle_some() for _ in range(min(CONCURRENCY, len(handles)))))
             if handles:
                 running = sum(handle.state is State.READY for handle in handles)
                 self._context.log.info("%i of %i servers still run", running, len(handles))
