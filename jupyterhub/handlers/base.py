@@ -24,6 +24,7 @@ from ..core.urls import url_path_join
 from ..web import cookies, errors, redirects
 from ..web.request import HubRequestHandler, new_reference
 from ..web.templates import PageVariables, has_overrides
+from .statsd import NoStatsd
 
 __all__ = [
     "AddSlashHandler",
@@ -47,6 +48,9 @@ class BaseHandler(HubRequestHandler):
 
     Handlers parse, call the runtime and answer; nothing here looks into the database or decides about servers.
     """
+
+    #: For handlers of released plugins, which report to it.
+    statsd = NoStatsd()
 
     # Users
 

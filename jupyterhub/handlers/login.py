@@ -166,7 +166,14 @@ class LoginHandler(BaseHandler):
         if sync and "status_code" in ns and self.request.method == "POST" and not self._plain_error:
             ns.pop("username", None)
             message = ns.get("message") or "Something went wrong inside the hub. Please try again."
-            page = self._render(login_error=message, username=self.get_body_argument("username", ""), sync=True, **ns)
+            shown = {"login_error": message, "username": self.get_body_argument("username", "")}
+            try:
+                inspect.signature(self._render).bind(**shown, sync=True, **ns)
+            except TypeError:
+                # Made by others, to the shape it had before errors were shown in the form.
+                page = self._render(**shown)
+            else:
+                page = self._render(**shown, sync=True, **ns)
             if isinstance(page, str):
                 return page
             # A coroutine cannot be awaited where errors are written.

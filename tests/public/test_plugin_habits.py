@@ -12,10 +12,10 @@ from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
 from traitlets.config import Config
 
 from jupyterhub.auth import DummyAuthenticator
-from jupyterhub.handlers import BaseHandler, LogoutHandler
+from jupyterhub.handlers import BaseHandler, LoginHandler, LogoutHandler
 from jupyterhub.objects import Hub
 from jupyterhub.tests.mocking import MockHub, MockPAMAuthenticator
-from jupyterhub.tests.utils import get_page
+from jupyterhub.tests.utils import AsyncSession, get_page, public_url
 
 
 class OwnPageHandler(BaseHandler):
@@ -57,6 +57,50 @@ async def test_auto_login_leads_to_the_page_of_the_authenticator(hub_with_own_pa
 
 async def test_the_log_in_of_the_hub_is_where_everybody_begins(hub_with_own_page: MockHub) -> None:
     assert hub_with_own_page.tornado_settings["login_url"] == f"{hub_with_own_page.hub.base_url}login"
+
+
+class OlderLoginHandler(LoginHandler):
+    """A log-in page to the shape of earlier releases: it times the log-in, and `_render` takes nothing but two words."""
+
+    def _render(self, login_error: str | None = None, username: str | None = None) -> Any:  # type: ignore[override]
+        return self.render_template("login.html", login_error=login_error, username=username)
+
+    async def post(self) -> None:
+        if self.get_body_argument("username") == "odd":
+            raise web.HTTPError(400, "This name is odd")
+        timer = self.statsd.timer("login.authenticate").start()
+        user = await self.login_user({name: self.get_body_argument(name) for name in ("username", "password")})
+        timer.stop(send=False)
+        self.statsd.incr("login.success" if user else "login.failure")
+        if user:
+            self.redirect(self.get_next_url(user))
+        else:
+            self.finish(await self._render(login_error="No", username="nobody"))
+
+
+class OlderLoginAuthenticator(MockPAMAuthenticator):
+    def get_handlers(self, app: Any) -> list[Any]:
+        return [("/login", OlderLoginHandler)]
+
+
+async def test_a_log_in_page_of_earlier_releases_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    hub = MockHub(config=Config({"JupyterHub": {"authenticator_class": OlderLoginAuthenticator}}))
+    await hub.initialize([])
+    await hub.start()
+    try:
+        assert await hub.login_user("user")
+        assert (await get_page("login", hub)).status_code == 200
+        with AsyncSession() as browser:
+            url = f"{public_url(hub)}hub/login"
+            await browser.get(url)
+            form = {"username": "odd", "password": "odd", "_xsrf": browser.cookies["_xsrf"]}
+            answer = await browser.post(url, data=form)
+            assert answer.status_code == 400 and "This name is odd" in answer.text
+            refused = await browser.post(url, data={**form, "username": "user"})
+            assert refused.status_code == 200 and "No" in refused.text
+    finally:
+        await hub.stop()
 
 
 def test_an_authenticator_takes_its_session_as_an_argument() -> None:
