@@ -6,16 +6,13 @@ Reads requests, finds their target, writes the answers in the order of the reque
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
-from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-import httptools
-
 from .exchange import Exchange
 from .pool import open_connection
+from .reading import BODY_WAITS, NEXT_WAITS, UPSTREAM_FULL, RequestReader
 from .upstream import UpstreamConnection
 
 if TYPE_CHECKING:
@@ -24,17 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientConnection"]
 
-#: Bytes of a request's head.
-HEAD_LIMIT = 65536
-#: Bytes of a body kept in memory while the target is not ready for them.
-BODY_BUFFER = 65536
-#: Bytes of a body read and thrown away after its request has been answered, before the connection is closed
-#: instead.
-DISCARD_LIMIT = 1 << 20
-#: Seconds for a request's head to arrive, also for the first one on a new connection.
-HEAD_TIMEOUT = 60.0
-#: Seconds without any byte of a body that is under way.
-BODY_TIMEOUT = 300.0
 #: Seconds in which a client takes nothing of what is written for it.
 STUCK_TIMEOUT = 600.0
 #: Seconds in which a connection that is being closed must be gone.
@@ -45,61 +31,27 @@ KEEP_ALIVE_GRACE = 1.0
 #: Seconds a refused client may go on sending, so that it sees the answer and not a reset.
 LINGER = 2.0
 
-#: Why reading is paused; any of them is enough.
-_UPSTREAM_FULL, _BODY_WAITS, _NEXT_WAITS = 1, 2, 4
 
-
-class ClientConnection(asyncio.Protocol):
-    """One connection from outside.
-
-    Requests that arrive early wait here, and no more is read while one does.
-    """
+class ClientConnection(RequestReader):
+    """One connection from outside."""
 
     __slots__ = (
         "_advancing",
-        "_arriving",
-        "_closing_since",
-        "_collected",
-        "_current",
-        "_head_began",
-        "_head_done",
-        "_holds",
-        "_lingering",
-        "_parser",
         "_peer",
-        "_queue",
-        "_refused",
         "_secure",
-        "_seen_at",
         "_served",
         "_task",
         "_written_at",
-        "server",
-        "transport",
         "write_paused",
     )
 
-    transport: Any
-
     def __init__(self, server: DataPlane, *, secure: bool) -> None:
-        self.server = server
+        super().__init__(server)
         self.write_paused = False
         self._secure = secure
-        self._parser: Any = httptools.HttpRequestParser(self)
         self._peer = b""
-        self._arriving: Exchange | None = None
-        self._head_done = True
-        self._collected = 0
-        self._head_began = 0.0
-        self._current: Exchange | None = None
-        self._queue: deque[Exchange] = deque()
         self._task: asyncio.Task[None] | None = None
-        self._holds = 0
         self._advancing = False
-        self._refused: tuple[int, str] | None = None
-        self._lingering = False
-        self._closing_since = 0.0
-        self._seen_at = monotonic()
         self._written_at = 0.0
         self._served = 0
 
@@ -107,12 +59,16 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
+        admitted = self.server.admits()
         self.server.clients.add(self)
+        if not admitted:
+            self._refused = (503, "too many connections")
+            self._refuse()
+            return
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple) and peer:
             # An IPv4 client of a socket for both families is still an IPv4 client.
             self._peer = str(peer[0]).removeprefix("::ffff:").encode("latin-1")
-        _keep_alive(transport.get_extra_info("socket"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.leave()
@@ -122,10 +78,6 @@ class ClientConnection(asyncio.Protocol):
             self._task.cancel()
         if current is not None and current.upstream is not None:
             current.upstream.abandon()
-
-    def eof_received(self) -> bool:
-        # Whoever stops listening half-way through a request is taken to have left, as other proxies do.
-        return False
 
     def pause_writing(self) -> None:
         self.write_paused = True
@@ -141,163 +93,6 @@ class ClientConnection(asyncio.Protocol):
             upstream = current.upstream.transport
             if not upstream.is_closing():
                 upstream.resume_reading()
-
-    def data_received(self, data: bytes) -> None:
-        if self._lingering or self._closing_since:
-            return
-        self._seen_at = monotonic()
-        last = self._queue[-1] if self._queue else self._current
-        if last is not None and last.websocket:
-            self._early_bytes(last, data)
-            return
-        # Counts what the parser collects: reset when a head is complete, and by every piece of a body.
-        self._collected += len(data)
-        while data:
-            try:
-                self._parser.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                rest = data[upgrade.args[0] :]
-                last = self._queue[-1] if self._queue else self._current
-                if last is not None and last.websocket:
-                    if rest:
-                        self._early_bytes(last, rest)
-                elif self._refused is None:
-                    # An upgrade to something else may be declined by taking no notice (RFC 9110 §7.8).
-                    self._parser = httptools.HttpRequestParser(self)
-                    data = rest
-                    continue
-            except httptools.HttpParserError as error:
-                if self._refused is None:
-                    self._refused = (400, str(error) or "not HTTP")
-            break
-        if self._collected > HEAD_LIMIT and self._refused is None and self._arriving is not None:
-            self._refused = (431, "the request's head is too long")
-        if self._refused is not None:
-            self._refuse()
-        elif self._queue:
-            self._hold(_NEXT_WAITS)
-
-    def _early_bytes(self, exchange: Exchange, data: bytes) -> None:
-        exchange.early.append(data)
-        exchange.body_size += len(data)
-        if exchange.body_size > BODY_BUFFER:
-            self._hold(_BODY_WAITS)
-
-    # Called by the parser
-
-    def on_message_begin(self) -> None:
-        self._arriving = Exchange()
-        self._head_done = False
-        self._head_began = self._seen_at
-
-    def on_url(self, url: bytes) -> None:
-        if self._arriving is not None:
-            self._arriving.url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        exchange = self._arriving
-        # Fields that come after the body are dropped (services-and-proxy D3).
-        if exchange is None or self._head_done:
-            return
-        key = name.lower()
-        if key in self.server.forwarding.special:
-            exchange.special.append((key, name, value))
-        else:
-            exchange.lines.append(b"%b: %b\r\n" % (name, value))
-
-    def on_headers_complete(self) -> None:
-        exchange = self._arriving
-        self._collected = 0
-        self._head_done = True
-        if exchange is None or self._refused is not None or self._closing_since:
-            self._arriving = None
-            return
-        parser = self._parser
-        exchange.method = parser.get_method()
-        version = parser.get_http_version()
-        exchange.minor = 0 if version == "1.0" else 1
-        exchange.keep_alive = bool(parser.should_keep_alive())
-        if version not in ("1.1", "1.0"):
-            self._refused = (505, f"HTTP/{version}")
-        elif exchange.method == b"CONNECT":
-            self._refused = (405, "CONNECT is for another kind of proxy")
-        else:
-            self._refused = exchange.understand()
-        if self._refused is None and parser.should_upgrade():
-            wanted = [value.strip().lower() for key, _, value in exchange.special if key == b"upgrade"]
-            if wanted == [b"websocket"] and exchange.method == b"GET":
-                if exchange.chunked or exchange.length not in (None, b"0"):
-                    self._refused = (400, "a WebSocket request with a body")
-                exchange.websocket = True
-                exchange.keep_alive = False
-            else:
-                exchange.keep_alive = exchange.minor == 1 and not _says_close(exchange)
-        if self._refused is not None:
-            self._arriving = None
-            return
-        exchange.body_done = not exchange.chunked and exchange.length in (None, b"0")
-        if self._current is None and not self._queue:
-            self._begin(exchange)
-        else:
-            self._queue.append(exchange)
-
-    def on_body(self, data: bytes) -> None:
-        self._collected = 0
-        exchange = self._arriving
-        if exchange is None or self._refused is not None:
-            return
-        if exchange.entry is not None:
-            exchange.entry.touch()
-        if exchange.discard:
-            exchange.body_size += len(data)
-            if exchange.body_size > DISCARD_LIMIT:
-                self._close()
-            return
-        if exchange.chunked:
-            data = b"%x\r\n%b\r\n" % (len(data), data)
-        if exchange.upstream is not None:
-            exchange.upstream.transport.write(data)
-            return
-        exchange.body.append(data)
-        exchange.body_size += len(data)
-        if exchange.body_size > BODY_BUFFER:
-            self._hold(_BODY_WAITS)
-
-    def on_message_complete(self) -> None:
-        self._collected = 0
-        exchange, self._arriving = self._arriving, None
-        if exchange is None or self._refused is not None:
-            return
-        if exchange.chunked and not exchange.discard:
-            if exchange.upstream is not None:
-                exchange.upstream.transport.write(b"0\r\n\r\n")
-            else:
-                exchange.body.append(b"0\r\n\r\n")
-        exchange.body_done = True
-        if exchange.response_done and exchange is self._current:
-            self._next()
-
-    # Holding back
-
-    def _hold(self, reason: int) -> None:
-        if not self._holds and not self.transport.is_closing():
-            self.transport.pause_reading()
-        self._holds |= reason
-
-    def _release(self, reason: int) -> None:
-        before = self._holds
-        self._holds &= ~reason
-        if before and not self._holds and not self.transport.is_closing():
-            self._seen_at = monotonic()
-            self.transport.resume_reading()
-
-    def hold_for_upstream(self) -> None:
-        """The target takes the body more slowly than the client sends it."""
-        self._hold(_UPSTREAM_FULL)
-
-    def release_for_upstream(self) -> None:
-        """The target is ready for more of the body."""
-        self._release(_UPSTREAM_FULL)
 
     # The way of a request
 
@@ -343,7 +138,10 @@ class ClientConnection(asyncio.Protocol):
         server = self.server
         try:
             upstream = await open_connection(
-                target, lambda: UpstreamConnection(target, server.pool), server.client_context
+                target,
+                lambda: UpstreamConnection(target, server.pool),
+                server.client_context,
+                server.options.connect_timeout,
             )
         except (OSError, TimeoutError) as error:
             self._task = None
@@ -362,7 +160,7 @@ class ClientConnection(asyncio.Protocol):
         if self.write_paused:
             upstream.transport.pause_reading()
         if not exchange.websocket:
-            self._release(_BODY_WAITS)
+            self._release(BODY_WAITS)
 
     def write(self, data: bytes) -> None:
         """Part of an answer."""
@@ -404,12 +202,12 @@ class ClientConnection(asyncio.Protocol):
             exchange.discard = True
             exchange.body_size = 0
             exchange.body.clear()
-            self._release(_UPSTREAM_FULL | _BODY_WAITS)
+            self._release(UPSTREAM_FULL | BODY_WAITS)
 
     def _next(self) -> None:
         self._current = None
         if self._holds:
-            self._release(_UPSTREAM_FULL | _BODY_WAITS)
+            self._release(UPSTREAM_FULL | BODY_WAITS)
         if self._advancing:
             # An answer of our own was complete at once: the loop below goes on, and the stack stays flat.
             return
@@ -418,7 +216,7 @@ class ClientConnection(asyncio.Protocol):
             self._begin(self._queue.popleft())
         self._advancing = False
         if not self._queue:
-            self._release(_NEXT_WAITS)
+            self._release(NEXT_WAITS)
 
     def upstream_lost(self, exchange: Exchange, upstream: UpstreamConnection, exc: Exception | None) -> None:
         """The target's connection broke before its answer was complete."""
@@ -535,6 +333,15 @@ class ClientConnection(asyncio.Protocol):
             self.server.drained()
 
     @property
+    def silent_since(self) -> float | None:
+        """When it was last heard of, on the monotonic clock; None when somebody waits for an answer."""
+        return None if self._current is not None or self._queue else self._seen_at
+
+    def make_room(self) -> None:
+        """Others need this connection more."""
+        self._close()
+
+    @property
     def busy(self) -> bool:
         """True while a request is under way."""
         return self._current is not None or bool(self._queue) or (self._arriving is not None)
@@ -572,27 +379,20 @@ class ClientConnection(asyncio.Protocol):
                     current.sent_at = 0.0
                     upstream.abandon()
                     self.fail(current, 503, f"no answer within {options.proxy_timeout:g} s")
-            elif not current.body_done and not self._holds and now - self._seen_at > BODY_TIMEOUT:
-                self._close()
+            elif not current.body_done and not self._holds and now - self._seen_at > options.body_timeout:
+                self._refused = (408, "the request's body did not arrive in time")
+                self._refuse()
         elif self._arriving is not None and not self._head_done:
-            if now - self._head_began > HEAD_TIMEOUT:
+            if now - self._head_began > options.head_timeout:
                 self._refused = (408, "the request's head did not arrive in time")
                 self._refuse()
         elif self._arriving is None:
             if not self._served:
-                limit = HEAD_TIMEOUT
+                limit = options.head_timeout
             else:
                 limit = options.keep_alive_timeout + KEEP_ALIVE_GRACE
             if now - max(self._seen_at, self._written_at) > limit:
                 self._close()
-
-
-def _says_close(exchange: Exchange) -> bool:
-    return any(
-        b"close" in (token.strip().lower() for token in value.split(b","))
-        for key, _, value in exchange.special
-        if key == b"connection"
-    )
 
 
 _REASONS = {
@@ -610,14 +410,3 @@ _REASONS = {
 
 def _reason(status: int) -> bytes:
     return _REASONS.get(status, b"Error")
-
-
-def _keep_alive(connection: socket.socket | None) -> None:
-    """Let the kernel find clients that vanished without a word; WebSockets have no other time limit."""
-    if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, seconds in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 4)):
-        option = getattr(socket, name, None)
-        if option is not None:
-            connection.setsockopt(socket.IPPROTO_TCP, option, seconds)

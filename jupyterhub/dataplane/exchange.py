@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
@@ -28,7 +30,16 @@ SPECIAL_REQUEST_HEADERS = HOP_BY_HOP | {
 }
 #: What `Connection` must not take away, whatever it says.
 _NOT_FOR_CONNECTION = frozenset((b"host", b"content-length", b"authorization", b"cookie", b"close", b"keep-alive"))
+#: Of these the proxy decides itself what the target is told.
+_WRITTEN_ANEW = HOP_BY_HOP | {b"host", b"content-length"}
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _REPEATABLE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE", b"PROPFIND"))
+
+
+@lru_cache(maxsize=1024)
+def _is_host(host: bytes) -> bool:
+    """A host name or address with or without a port (RFC 9110 §7.2); a list of them is not one."""
+    return _HOST.fullmatch(host) is not None
 
 
 def strip_prefix(url: bytes, prefix: bytes) -> bytes:
@@ -129,6 +140,11 @@ class Exchange:
         """True when it may be sent again on another connection if the first breaks before an answer."""
         return self.body_done and not self.chunked and self.length in (None, b"0") and self.method in _REPEATABLE
 
+    def head_size(self) -> int:
+        """Bytes of its head as it was sent, but for line ends and blanks."""
+        special = sum(len(name) + len(value) + 4 for _, name, value in self.special)
+        return len(self.url) + sum(map(len, self.lines)) + special
+
     def understand(self) -> tuple[int, str] | None:
         """Read the special headers. A status and a reason when the request has to be refused.
 
@@ -144,7 +160,8 @@ class Exchange:
             elif key == b"content-length":
                 if self.length is not None or not value.strip().isdigit():
                     return 400, "Content-Length makes no sense"
-                self.length = value.strip()
+                # Leading zeroes and blanks are read the same way everywhere, but need not be passed on.
+                self.length = b"%d" % int(value)
             elif key == b"transfer-encoding":
                 if self.chunked or value.strip().lower() != b"chunked":
                     return 400, "Transfer-Encoding other than chunked"
@@ -161,7 +178,13 @@ class Exchange:
             host = b""
         self.host = host
         if not self.url.startswith(b"/"):
-            return self._understand_target()
+            refused = self._understand_target()
+            if refused is not None:
+                return refused
+        if b"#" in self.url:
+            return 400, "a fragment in the request's address"
+        if not _is_host(self.host):
+            return 400, "the Host makes no sense"
         return None
 
     def _understand_target(self) -> tuple[int, str] | None:
@@ -173,7 +196,9 @@ class Exchange:
             return 400, "the request's address makes no sense"
         # An absolute address overrules the Host header (RFC 9112 §3.2.2).
         cut = min((rest.index(sign) for sign in (b"/", b"?") if sign in rest), default=len(rest))
-        self.host = rest[:cut].rpartition(b"@")[2]
+        self.host = rest[:cut]
+        if not self.host:
+            return 400, "no host in the request's address"
         path = rest[cut:]
         self.url = path if path.startswith(b"/") else b"/" + path
         return None
@@ -196,8 +221,7 @@ class Exchange:
         for key, name, value in self.special:
             if key == b"connection":
                 dropped.update(token.strip().lower() for token in value.split(b","))
-            elif key in forwarding.custom or key == b"host" or key in HOP_BY_HOP:
-                # A WebSocket's own Upgrade is written below.
+            elif key in forwarding.custom or key in _WRITTEN_ANEW:
                 continue
             elif forwarding.x_forward and key.startswith(b"x-forwarded-"):
                 seen[key] = seen[key] + b"," + value if key in seen else value
@@ -212,7 +236,9 @@ class Exchange:
             self._forwarded(parts, seen, peer, secure=secure)
         if self.chunked:
             parts.append(b"Transfer-Encoding: chunked\r\n")
-        elif self.length is None and self.method in (b"DELETE", b"OPTIONS"):
+        elif self.length is not None:
+            parts += (b"Content-Length: ", self.length, b"\r\n")
+        elif self.method in (b"DELETE", b"OPTIONS"):
             parts.append(b"Content-Length: 0\r\n")
         if self.websocket:
             parts.append(b"Connection: Upgrade\r\nUpgrade: websocket\r\n")

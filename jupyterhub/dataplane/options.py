@@ -77,6 +77,11 @@ class Options:
     keep_alive_timeout: float = 5.0
     state_file: str | None = None
     drain_timeout: float = 5.0
+    head_timeout: float = 60.0
+    body_timeout: float = 300.0
+    connect_timeout: float = 10.0
+    websocket_timeout: float | None = None
+    max_connections: int | None = None
     auth_token: str | None = field(default=None, repr=False)
 
 
@@ -151,6 +156,19 @@ def _build() -> _Parser:
         default=5000,
         metavar="MS",
         help="let requests finish for so long (5000)",
+    )
+    for name, default, text in (
+        ("head", 60000, "let the head of a request arrive for so long"),
+        ("body", 300000, "close clients that send nothing of a body for so long"),
+        ("connect", 10000, "let targets accept a connection for so long"),
+    ):
+        add(f"--{name}-timeout", type=float, default=default, metavar="MS", help=f"{text} ({default})")
+    add("--websocket-timeout", type=float, metavar="MS", help="close WebSockets on which nobody speaks for so long")
+    add(
+        "--max-connections",
+        type=int,
+        metavar="N",
+        help="clients of a worker at once (half of the files it may open)",
     )
     return parser
 
@@ -253,6 +271,11 @@ def parse_options(arguments: list[str], environ: dict[str, str] | None = None) -
         keep_alive_timeout=given.keep_alive_timeout / 1000,
         state_file=given.state_file,
         drain_timeout=given.drain_timeout / 1000,
+        head_timeout=given.head_timeout / 1000,
+        body_timeout=given.body_timeout / 1000,
+        connect_timeout=given.connect_timeout / 1000,
+        websocket_timeout=seconds(given.websocket_timeout),
+        max_connections=given.max_connections,
         auth_token=environment.get("CONFIGPROXY_AUTH_TOKEN") or None,
     )
 

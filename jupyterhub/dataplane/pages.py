@@ -164,7 +164,7 @@ class ErrorPages:
             query,
             target.authority,
         )
-        fetch = await open_connection(target, lambda: _Fetch(request), self._server.client_context)
+        fetch = await open_connection(target, lambda: _Fetch(request), self._server.client_context, FETCH_TIMEOUT)
         try:
             return await fetch.page
         finally:

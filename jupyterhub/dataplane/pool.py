@@ -13,10 +13,8 @@ from .table import Target
 if TYPE_CHECKING:
     from .upstream import UpstreamConnection
 
-__all__ = ["CONNECT_TIMEOUT", "Pool", "open_connection"]
+__all__ = ["Pool", "open_connection"]
 
-#: Seconds for a target to accept a connection, TLS included.
-CONNECT_TIMEOUT = 10.0
 #: Seconds an unused connection is kept when the target says nothing about it.
 IDLE_TIMEOUT = 60.0
 #: A request that must not be sent twice only takes a connection used within this many seconds: the longer it
@@ -29,11 +27,11 @@ AnyProtocol = TypeVar("AnyProtocol", bound=asyncio.BaseProtocol)
 
 
 async def open_connection(
-    target: Target, factory: Callable[[], AnyProtocol], context: Callable[[], ssl.SSLContext]
+    target: Target, factory: Callable[[], AnyProtocol], context: Callable[[], ssl.SSLContext], timeout: float
 ) -> AnyProtocol:
-    """Connect to a target.
+    """Connect to a target, TLS included.
 
-    Raises OSError (ssl.SSLError is one) or TimeoutError after CONNECT_TIMEOUT seconds.
+    Raises OSError (ssl.SSLError is one) or TimeoutError after `timeout` seconds.
     """
     loop = asyncio.get_running_loop()
     made: list[AnyProtocol] = []
@@ -50,7 +48,7 @@ async def open_connection(
     else:
         opening = loop.create_connection(make, target.host, target.port, **tls)
     try:
-        await asyncio.wait_for(opening, CONNECT_TIMEOUT)
+        await asyncio.wait_for(opening, timeout)
     except BaseException as error:
         # The connection may have come about in the very moment of giving up; then nobody else closes it.
         for protocol in made:
@@ -58,7 +56,7 @@ async def open_connection(
             if transport is not None:
                 transport.abort()
         if isinstance(error, asyncio.TimeoutError):
-            raise TimeoutError(f"no connection to {target.url} within {CONNECT_TIMEOUT:g} s") from None
+            raise TimeoutError(f"no connection to {target.url} within {timeout:g} s") from None
         raise
     return made[-1]
 

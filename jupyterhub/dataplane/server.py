@@ -22,6 +22,7 @@ from .options import Listen, Options
 from .pages import ErrorPages
 from .pool import Pool
 from .smallhttp import Request, SmallServer
+from .sockets import most_connections, remove_stale_socket, watch_peer
 from .table import Journal, Routes
 from .tls import TLSProblem, client_context, reload_context, server_context
 from .websocket import Splice
@@ -56,6 +57,7 @@ class DataPlane:
         self.clients: set[ClientConnection] = set()
         self.splices: set[Splice] = set()
         self.ready = False
+        self._connection_limit = options.max_connections or most_connections()
         self._drain = Drain(self)
         self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
@@ -153,7 +155,7 @@ class DataPlane:
             tls["ssl_handshake_timeout"] = 20
         try:
             if where.socket:
-                _remove_stale_socket(where.socket)
+                remove_stale_socket(where.socket)
                 server = await loop.create_unix_server(
                     factory, where.socket, start_serving=False, backlog=_BACKLOG, **tls
                 )
@@ -168,6 +170,9 @@ class DataPlane:
                     reuse_address=True,
                     **tls,
                 )
+                for listening in server.sockets:
+                    # Connections inherit it.
+                    watch_peer(listening)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 reason = "it is in use by another process"
@@ -246,6 +251,17 @@ class DataPlane:
         except (TLSProblem, OSError, ssl.SSLError) as error:
             self.log.error(f"The certificates stay as they were: {error}")
 
+    def admits(self) -> bool:
+        """Whether there is room for one more client; those that say nothing have to leave for it."""
+        if len(self.clients) + len(self.splices) // 2 < self._connection_limit:
+            return True
+        silent = [(since, client) for client in self.clients if (since := client.silent_since) is not None]
+        silent.sort(key=lambda pair: pair[0])
+        # Several at once, so that a flood does not sort all of them for each of its connections.
+        for _, client in silent[: max(1, len(silent) // 20)]:
+            client.make_room()
+        return bool(silent)
+
     def own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something beside; it is cancelled when the process ends, and its failure is logged."""
         task = asyncio.get_running_loop().create_task(work)
@@ -260,7 +276,11 @@ class DataPlane:
 
     def _sweep(self) -> None:
         options = self.options
-        shortest = min(t for t in (options.timeout, options.proxy_timeout, options.keep_alive_timeout, 10.0) if t)
+        limits = (
+            *(options.timeout, options.proxy_timeout, options.keep_alive_timeout, options.websocket_timeout),
+            *(options.head_timeout, options.body_timeout, 10.0),
+        )
+        shortest = min(limit for limit in limits if limit)
         # The next time first: whatever goes wrong in this one must not be the end of all time limits.
         self._sweeper = asyncio.get_running_loop().call_later(min(1.0, max(0.05, shortest / 5)), self._sweep)
         now = monotonic()
@@ -304,25 +324,3 @@ class DataPlane:
                 mine = int(file.read()) == os.getpid()
             if mine:
                 os.unlink(path)
-
-
-def _remove_stale_socket(path: str) -> None:
-    """Remove a socket file that nobody listens on any more: it would keep us from listening."""
-    import socket
-    import stat
-
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return
-    except OSError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-        except OSError:
-            pass
-        else:
-            raise OSError(errno.EADDRINUSE, "the socket is in use")

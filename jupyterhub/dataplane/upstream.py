@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from .exchange import HOP_BY_HOP, Exchange
+from .sockets import watch_peer
 from .table import Target
 from .websocket import join
 
@@ -102,6 +103,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
+        watch_peer(transport.get_extra_info("socket"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         client, exchange = self.client, self.exchange
@@ -235,7 +237,8 @@ class UpstreamConnection(asyncio.Protocol):
             if key == b"content-length":
                 length = True
             elif key == b"transfer-encoding":
-                chunked = True
+                # Any other coding ends with the connection (RFC 9112 §6.3).
+                chunked = value.strip().lower().endswith(b"chunked")
             elif key == b"connection":
                 dropped.update(token.strip().lower() for token in value.split(b","))
             elif key == b"keep-alive":

@@ -17,12 +17,14 @@ __all__ = ["CLOSING_TIMEOUT", "Splice", "join"]
 
 #: Seconds in which the last bytes must be taken once the other side has hung up.
 CLOSING_TIMEOUT = 30.0
+#: Seconds in which one side takes nothing of what the other says.
+STUCK_TIMEOUT = 600.0
 
 
 class Splice(asyncio.Protocol):
     """One end of a joined pair: what arrives here is written there, and no faster than it is taken there."""
 
-    __slots__ = ("_entry", "_owner", "_peer", "_transport", "closing_since")
+    __slots__ = ("_entry", "_owner", "_peer", "_transport", "closing_since", "heard_at", "other", "stuck_since")
 
     def __init__(self, transport: Any, peer: Any, owner: DataPlane, entry: RouteEntry | None) -> None:
         self._transport = transport
@@ -31,10 +33,17 @@ class Splice(asyncio.Protocol):
         #: Only what people send counts as activity (services-and-proxy D5), so the target's end has none.
         self._entry = entry
         self.closing_since = 0.0
+        #: The other end of the pair.
+        self.other: Splice | None = None
+        #: When something last came, on the monotonic clock; kept only when there is a limit.
+        self.heard_at = 0.0
+        self.stuck_since = 0.0
 
     def data_received(self, data: bytes) -> None:
         if self._entry is not None:
             self._entry.last_activity = time.time()
+        if self._owner.options.websocket_timeout is not None:
+            self.heard_at = time.monotonic()
         self._peer.write(data)
 
     def eof_received(self) -> bool:
@@ -42,14 +51,17 @@ class Splice(asyncio.Protocol):
         return False
 
     def pause_writing(self) -> None:
+        self.stuck_since = time.monotonic()
         self._peer.pause_reading()
 
     def resume_writing(self) -> None:
+        self.stuck_since = 0.0
         if not self._peer.is_closing():
             self._peer.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._owner.splices.discard(self)
+        self.other = None
         if not self._peer.is_closing():
             # What is already on its way to the other side still gets there.
             self._peer.close()
@@ -60,11 +72,16 @@ class Splice(asyncio.Protocol):
         self._transport.close()
 
     def sweep(self, now: float) -> None:
-        """Give up on an end that does not take its last bytes."""
+        """Give up on an end that does not take its bytes, and on a pair that has nothing to say."""
         if self._transport.is_closing():
             self.closing_since = self.closing_since or now
             if now - self.closing_since > CLOSING_TIMEOUT:
                 self._transport.abort()
+        elif self.stuck_since and now - self.stuck_since > STUCK_TIMEOUT:
+            self._transport.abort()
+        elif (limit := self._owner.options.websocket_timeout) is not None and self.other is not None:
+            if now - max(self.heard_at, self.other.heard_at) > limit:
+                self.hang_up()
 
 
 def join(client: ClientConnection, upstream: UpstreamConnection, exchange: Exchange, rest: bytes) -> None:
@@ -76,7 +93,11 @@ def join(client: ClientConnection, upstream: UpstreamConnection, exchange: Excha
     near, far = client.transport, upstream.transport
     near_end = Splice(near, far, server, exchange.entry)
     far_end = Splice(far, near, server, None)
+    near_end.other, far_end.other = far_end, near_end
+    near_end.heard_at = time.monotonic()
     stuck = client.write_paused
+    if stuck:
+        near_end.stuck_since = near_end.heard_at
     client.leave()
     server.splices.update((near_end, far_end))
     near.set_protocol(near_end)
