@@ -114,6 +114,14 @@ class LoginStatus(str, Enum):
         return f"{type(self).__name__}.{self.name}"
 
 
+class ServerRestartReason(_Word):
+    """Why a server was started again although nobody asked for it."""
+
+    unhealthy = "unhealthy"
+    exited = "exited"
+    spawner = "spawner"
+
+
 class ActiveUserPeriods(_Word):
     """The periods over which active users are counted."""
 
@@ -183,6 +191,12 @@ SERVER_POLL_DURATION_SECONDS = Histogram(
     ["status"],
     namespace=metrics_prefix,
 )
+SERVER_RESTARTS_TOTAL = Counter(
+    "server_restarts_total",
+    "Servers started again although nobody asked for it",
+    ["reason"],
+    namespace=metrics_prefix,
+)
 SERVER_STOP_DURATION_SECONDS = Histogram(
     "server_stop_seconds",
     "Seconds to stop a server, its route included",
@@ -208,6 +222,8 @@ def _create_series() -> None:
         ServerSpawnFailureReason.already_pending,
     ):
         SERVER_SPAWN_DURATION_SECONDS.labels(status=ServerSpawnStatus.failure, reason=reason)
+    for restart_reason in ServerRestartReason:
+        SERVER_RESTARTS_TOTAL.labels(reason=restart_reason)
     for poll_status in ServerPollStatus:
         SERVER_POLL_DURATION_SECONDS.labels(status=poll_status)
     for added in ProxyAddStatus:

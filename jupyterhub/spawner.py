@@ -51,6 +51,7 @@ from .spawning.options import SpawnException
 from .spawning.polling import Polling
 from .spawning.traits import (
     EnvironmentTraits,
+    HealthTraits,
     HookTraits,
     NetworkTraits,
     OAuthTraits,
@@ -77,6 +78,7 @@ class Spawner(
     OAuthTraits,
     HookTraits,
     OptionTraits,
+    HealthTraits,
     TLSTraits,
     Polling,
     LoggingConfigurable,

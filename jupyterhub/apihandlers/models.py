@@ -68,6 +68,7 @@ class ServerFacts(Protocol):
     state: Any
     lifecycle: State
     failure: Failure | None
+    restarts: list[dict[str, str]]
 
 
 @dataclass
@@ -83,6 +84,7 @@ class StoredServer:
     state: Any = None
     lifecycle: State = State.STOPPED
     failure: Failure | None = None
+    restarts: list[dict[str, str]] = field(default_factory=list)
 
     @classmethod
     def of_row(cls, row: ServerRecord) -> StoredServer:
@@ -93,6 +95,7 @@ class StoredServer:
         if row.run is not None:
             server.lifecycle = State(row.run.state)
             server.failure = Failure.from_dict(row.run.failure) if row.run.failure else None
+            server.restarts = list(row.run.data.get("restarts", ()))
         return server
 
 
@@ -171,6 +174,9 @@ def server_model(viewer: Viewer, server: ServerFacts, user: Any) -> dict[str, An
     if server.failure is not None:
         # Ours: why the last start failed.
         model["failure"] = server.failure.to_dict()
+    if server.restarts:
+        # Ours: when and why it was started again although nobody asked for it.
+        model["restarts"] = [dict(restart) for restart in server.restarts]
     if viewer.reaches("admin:server_state", Resource(user=user.name, server=name), user.group_names):
         model["state"] = _copied(server.state)
     return model

@@ -13,7 +13,11 @@ from ..core.errors import InvalidRequest
 
 
 class ServerModel(TypedDict, total=False):
-    """A server (rest-api §3.2). `failure` is ours: why the last start failed, absent where none did."""
+    """A server (rest-api §3.2).
+
+    Ours, absent where there is nothing to say: `failure`, why the last start failed; `restarts`, when and why it was
+    started again although nobody asked for it.
+    """
 
     name: str
     display_name: str | None
@@ -30,6 +34,7 @@ class ServerModel(TypedDict, total=False):
     user_options: dict[str, Any] | None
     state: dict[str, Any] | None
     failure: dict[str, Any]
+    restarts: list[dict[str, str]]
 
 
 class UserModel(TypedDict, total=False):

@@ -31,6 +31,7 @@ CAUSE_NAMES = {
     "start-timeout": "The server took too long to start",
     "http-timeout": "The server did not answer in time",
     "not-stopped": "The server may not have stopped",
+    "unhealthy": "The server stopped working",
 }
 
 
@@ -50,6 +51,9 @@ class ServerView:
     last_activity: datetime | None = None
     failure: Failure | None = None
     user_options: dict[str, Any] = field(default_factory=dict)
+    #: Ours: restarts nobody asked for, ``{"at": time, "reason": text}``, newest first.
+    restarts: list[dict[str, Any]] = field(default_factory=list)
+    unhealthy_since: datetime | None = None
 
     @property
     def state_name(self) -> str:
@@ -86,6 +90,11 @@ def view_server(context: HubContext, user: User, name: str, record: ServerRecord
         last_activity=last_activity,
         failure=status.failure,
         user_options=dict((record.user_options if record is not None else None) or {}),
+        restarts=[
+            {"at": datetime.fromisoformat(restart["at"]), "reason": restart["reason"]}
+            for restart in reversed(status.restarts)
+        ],
+        unhealthy_since=status.unhealthy_since,
     )
 
 

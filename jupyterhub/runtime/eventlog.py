@@ -8,12 +8,13 @@ SCHEMA = """
 "$id": https://schema.jupyter.org/jupyterhub/events/server-action
 version: "1"
 title: A server was started or stopped
-description: One record for each start that succeeded and each stop that somebody asked for.
+description: >-
+  One record for each start that succeeded, each stop that somebody asked for, and each restart that nobody asked for.
 type: object
 required: [action, username, servername]
 properties:
   action:
-    enum: [start, stop]
+    enum: [start, stop, restart]
     description: What happened
   username:
     type: string

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ..core.lifecycle import Failure, State
@@ -67,6 +69,10 @@ class ServerStatus:
     active: bool
     failure: Failure | None
     phases: list[dict[str, Any]]
+    #: Restarts of this run nobody asked for, oldest first: ``{"at": ISO time, "reason": text}``.
+    restarts: Sequence[dict[str, str]] = ()
+    #: Since when a ready server fails its health checks.
+    unhealthy_since: datetime | None = None
 
     @property
     def stopped(self) -> bool:
@@ -87,6 +93,8 @@ class Handle:
     stop: Stop | None = None
     cancelled: bool = False
     remove_when_stopped: bool = False
+    #: It is stopped in order to be started again; a person's wish to stop it takes this back.
+    restart: bool = False
     phases: list[dict[str, Any]] = field(default_factory=list)
     output: list[str] = field(default_factory=list)
 

@@ -102,6 +102,22 @@ class Reporting:
         """A server that ran while no Hub did is ours again."""
         self._context.log.debug("Server %s still runs at %s", log_name, url)
 
+    def unhealthy(self, log_name: str, failed: int, problem: str) -> None:
+        """A server fails its health checks."""
+        self._context.log.warning("Server %s failed %i health checks in a row: %s", log_name, failed, problem)
+
+    def healthy_again(self, log_name: str) -> None:
+        """A server passes its health checks again."""
+        self._context.log.info("Server %s passes its health checks again", log_name)
+
+    def restarted(
+        self, log_name: str, user_name: str, server_name: str, reason: metrics.ServerRestartReason, why: str
+    ) -> None:
+        """A server is started again although nobody asked for it."""
+        self._context.log.warning("Server %s is restarted (%s): %s", log_name, reason, why)
+        metrics.SERVER_RESTARTS_TOTAL.labels(reason=reason).inc()
+        self._emit("restart", user_name, server_name)
+
     def plugin_mistake(self, plugin: str, what: str) -> None:
         """A plugin broke its contract."""
         self._context.log.error("Mistake of the plugin %s: %s", plugin, what)

@@ -17,6 +17,7 @@ from ..store import runs
 from .failures import FailureTally
 from .following import TAIL_LINES, follow_start, read_output
 from .handles import Handle, ServerStatus
+from .health import Health
 from .launch import call_plugin
 from .starting import Starts
 from .stopping import Stops
@@ -36,7 +37,8 @@ class ServerManager:
         self._table = ServerTable(context)
         self.failures = FailureTally(context)
         stops = Stops(context, self._table, remove=self.remove)
-        watch = Watch(context, self._table, stops)
+        health = Health(context, self._table, stops, start=lambda user, name: self.start(user, name))
+        watch = Watch(context, self._table, stops, health)
         starts = Starts(context, self._table, stops, watch, self.failures)
         self.count_pending_starts = self._table.count_pending_starts
         self.count_active = self._table.count_active
@@ -68,6 +70,8 @@ class ServerManager:
             active=lifecycle.is_active(state),
             failure=record.failure if record else None,
             phases=self._phases(handle),
+            restarts=tuple(record.restarts) if record else (),
+            unhealthy_since=record.unhealthy_since if record and lifecycle.is_ready(state) else None,
         )
 
     state_of = status

@@ -58,6 +58,7 @@ class Stops:
             fresh = await context.logins.refresh(user, handler, force=True)
             if fresh is None and (requested_by is None or requested_by.name == user.name):
                 raise AuthenticationStale()
+        handle.restart = False
         if remove:
             handle.remove_when_stopped = True
         state = handle.state
@@ -80,14 +81,27 @@ class Stops:
         self.begin(handle, Event.STOP, requested=True, why=why)
         return handle.stop
 
-    def begin(self, handle: Handle, event: Event, *, requested: bool, why: str, process_gone: bool = False) -> None:
-        """Claim a ready server for stopping, in memory and at once; the task writes it down first thing."""
+    def begin(
+        self,
+        handle: Handle,
+        event: Event,
+        *,
+        requested: bool,
+        why: str,
+        process_gone: bool = False,
+        failure: Failure | None = None,
+    ) -> None:
+        """Claim a ready server for stopping, in memory and at once; the task writes it down first thing.
+
+        `failure` is what its owner reads afterwards.
+        """
         if handle.stop is None or handle.stop.done.done():
             handle.stop = Stop(handle.user, handle.name, new_future())
         before = handle.state
         self._table.set_state(handle, lifecycle.move(before, event))
         handle.task = self._context.background.start(
-            self._run(handle, requested=requested, why=why, process_gone=process_gone), name=f"stop {handle.log_name}"
+            self._run(handle, requested=requested, why=why, process_gone=process_gone, failure=failure),
+            name=f"stop {handle.log_name}",
         )
 
     async def stop_all(self, timeout: float) -> None:
@@ -103,7 +117,9 @@ class Stops:
 
     # Taking back
 
-    async def _run(self, handle: Handle, *, requested: bool, why: str, process_gone: bool) -> None:
+    async def _run(
+        self, handle: Handle, *, requested: bool, why: str, process_gone: bool, failure: Failure | None
+    ) -> None:
         launch = self._table.launch_of(handle)
         launch.process_gone = process_gone
         began = time.monotonic()
@@ -116,8 +132,7 @@ class Stops:
             except LeaseLost as error:
                 self.lose(handle, error)
                 return
-            failure = None
-            if not requested and launch.process_gone:
+            if not requested and (launch.process_gone or failure is not None):
                 handle.output = await read_output(self._context, launch.spawner, TAIL_LINES)
             await self.take_back(handle, launch, failure=failure, requested=requested, began=began)
 

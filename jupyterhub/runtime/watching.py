@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..core.lifecycle import Event, State
+from ..core.clock import utcnow
+from ..core.lifecycle import Event, Failure, State
+from ..metrics import ServerRestartReason
 from ..store import runs
 from .handles import Handle
+from .health import Health
 from .launch import call_plugin
 from .stopping import Stops
 from .table import ServerTable
@@ -19,15 +22,17 @@ if TYPE_CHECKING:
 class Watch:
     """Follows servers from the moment they are ready."""
 
-    def __init__(self, context: HubContext, table: ServerTable, stops: Stops) -> None:
+    def __init__(self, context: HubContext, table: ServerTable, stops: Stops, health: Health) -> None:
         self._context = context
         self._table = table
         self._stops = stops
+        self._health = health
 
     def begin(self, handle: Handle) -> None:
         """React to what the spawner's own polling finds: the server is gone, or was started anew by its plugin."""
         handle.spawner.add_poll_callback(self._found_gone, handle)
         handle.record.on_polled = lambda: self._polled(handle)
+        self._health.begin(handle)
 
     async def _polled(self, handle: Handle) -> None:
         """The spawner polled by itself: settle what its plugin left in the database, and follow a restart."""
@@ -43,7 +48,15 @@ class Watch:
 
     def _gone(self, handle: Handle, status: int) -> None:
         self._context.reporting.exited(handle.log_name, status)
-        self._stops.begin(handle, Event.EXITED, requested=False, process_gone=True, why="it is gone")
+        why = f"It ended by itself with exit status {status}"
+        if status and self._health.may_restart(handle):
+            self._health.restart(handle, ServerRestartReason.exited, why, process_gone=True)
+            return
+        failure = None
+        if status:
+            # A server that its owner shuts down from within ends with 0, and nobody has to be told.
+            failure = Failure(cause="exited", message=f"{why}.", next_step="Start it again.", at=utcnow())
+        self._stops.begin(handle, Event.EXITED, requested=False, process_gone=True, why="it is gone", failure=failure)
 
     async def check(self, user: User, server_name: str = "") -> bool:
         """Poll a server that is believed to be ready. Returns whether it really runs; a dead one is settled first."""
@@ -87,7 +100,7 @@ class Watch:
         )
         record.state = state
         await self._context.routes.add_server(handle.user, spawner)
-        self._context.log.info("Server %s was restarted by its spawner, now at %s", handle.log_name, server.url)
+        await self._health.note_restart(handle, ServerRestartReason.spawner, "Its spawner started it again")
 
     # After a restart
 

@@ -43,6 +43,10 @@ class SpawnerRecord:
     failure: Failure | None = None
     fence: int = 0
     output_tail: list[str] = field(default_factory=list)
+    #: Restarts of this run nobody asked for, oldest first: ``{"at": ISO time, "reason": text}``.
+    restarts: list[dict[str, str]] = field(default_factory=list)
+    #: Since when the server fails its health checks.
+    unhealthy_since: datetime | None = None
     #: `server` is where the server listens, and not a placeholder.
     address_known: bool = False
     #: A plugin started its server anew by itself; the manager stores and routes the new address.
@@ -79,11 +83,13 @@ class SpawnerRecord:
         run = row.run
         if run is None:
             self.lifecycle, self.failure, self.fence, self.output_tail = State.STOPPED, None, 0, []
+            self.restarts = []
             return
         self.lifecycle = State(run.state)
         self.failure = Failure.from_dict(run.failure) if run.failure else None
         self.fence = run.fence
         self.output_tail = list(run.output_tail)
+        self.restarts = list(run.data.get("restarts", ()))
 
     # What templates and lists ask of something that stands for a server.
 
@@ -116,6 +122,8 @@ class RowRecord:
         self.failure: Failure | None = None
         self.fence = 0
         self.output_tail: list[str] = []
+        self.restarts: list[dict[str, str]] = []
+        self.unhealthy_since: datetime | None = None
         self.address_changed = False
         self.address_known = False
         self.on_polled: Callable[[], Any] | None = None

@@ -8,6 +8,7 @@ from traitlets import (
     Any,
     Bool,
     Bunch,
+    CaselessStrEnum,
     Dict,
     Float,
     Integer,
@@ -22,6 +23,7 @@ from ..traitlets import ByteSpecification, Callable, Command, TopicTraits
 
 __all__ = [
     "EnvironmentTraits",
+    "HealthTraits",
     "HookTraits",
     "NetworkTraits",
     "OAuthTraits",
@@ -323,6 +325,47 @@ class PollTraits(TopicTraits):
     ).tag(config=True)
 
     death_interval = Float(0.1, help="Seconds between two looks while a server is being stopped.")
+
+
+class HealthTraits(TopicTraits):
+    """Whether a server that runs also works, and what happens when it does not (spawner-system S9)."""
+
+    health_check = Union(
+        [Bool(), Callable()],
+        default_value=False,
+        help="""Ask running servers every now and then whether they still work.
+
+        True asks for the server's own `api` address, which has to answer below 500. A function is given the spawner
+        (also async) and returns whether the server works. A class that defines a method of this name does its own
+        checks, in its own `poll`.
+        """,
+    ).tag(config=True)
+
+    health_interval = Float(60, min=0.1, help="Seconds between two health checks of a server.").tag(config=True)
+
+    health_timeout = Float(10, min=0.1, help="Seconds a health check may take; a longer one has failed.").tag(
+        config=True
+    )
+
+    health_failure_limit = Integer(
+        3, min=1, help="Health checks that must fail in a row before a server counts as not working."
+    ).tag(config=True)
+
+    restart_policy = CaselessStrEnum(
+        ["never", "on-failure"],
+        default_value="never",
+        help="""What to do about a server that fails its health checks, or ends by itself with an exit status other
+        than 0: 'never' only says so, 'on-failure' starts it again with the same options.
+        """,
+    ).tag(config=True)
+
+    restart_limit = Integer(
+        3, min=1, help="Restarts of one server within restart_window after which it is not restarted again."
+    ).tag(config=True)
+
+    restart_window = Float(600, min=1, help="Seconds for which a restart counts towards restart_limit.").tag(
+        config=True
+    )
 
 
 class TLSTraits(TopicTraits):

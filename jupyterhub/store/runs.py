@@ -254,6 +254,11 @@ def save_state(session: Session, spawner_id: int, fence: int, state: Mapping[str
     _change_spawner(session, spawner_id, state=dict(state))
 
 
+def note_restarts(session: Session, spawner_id: int, fence: int, restarts: Sequence[Mapping[str, str]]) -> None:
+    """Store which restarts of a server nobody asked for. Raises LeaseLost."""
+    _hold(session, spawner_id, fence, data={"restarts": [dict(restart) for restart in restarts]})
+
+
 def move(
     session: Session,
     spawner_id: int,

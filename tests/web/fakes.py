@@ -30,6 +30,7 @@ from jupyterhub.handlers import default_handlers
 from jupyterhub.handlers.base import AddSlashHandler, PrefixRedirectHandler, Template404
 from jupyterhub.handlers.static import CacheControlStaticFilesHandler, LogoHandler
 from jupyterhub.runtime.context import HubContext
+from jupyterhub.runtime.handles import ServerStatus
 from jupyterhub.store.values import ServerRecord, TokenRecord
 from jupyterhub.web.templates import build_environments
 
@@ -262,7 +263,7 @@ class ObedientServers:
 
     def state_of(self, user: MemoryUser, name: str = "") -> Any:
         state = user.state_of(name)
-        return SimpleNamespace(
+        return ServerStatus(
             state=state,
             pending=lifecycle.pending(state),
             ready=lifecycle.is_ready(state),
