@@ -5,9 +5,11 @@ from __future__ import annotations
 import hmac
 import json
 import re
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote
 
+from .metrics import CONTENT_TYPE
 from .smallhttp import Reply, Request
 from .table import normal_path, parse_time
 
@@ -25,15 +27,46 @@ _TOKEN = re.compile(r"token\s+(\S+)")
 class RouteAPI:
     """Answers requests on the API's port."""
 
-    def __init__(self, routes: Routes, metrics: Metrics, log: Log, token: str | None) -> None:
+    def __init__(
+        self,
+        routes: Routes,
+        metrics: Metrics,
+        log: Log,
+        token: str | None,
+        publish: Callable[..., Awaitable[None]] | None = None,
+        refresh: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """`publish` brings a change to other processes, `refresh` fetches from them what routes were used when."""
         self._routes = routes
         self._metrics = metrics
         self._log = log
         self._token = token
+        self._publish = publish
+        self._refresh = refresh
 
-    def answer(self, request: Request) -> Reply:
-        """One request, one reply, one line in the log."""
+    def answer(self, request: Request) -> Reply | Awaitable[Reply]:
+        """One request, one reply, one line in the log. With other processes the reply waits for them."""
+        if request.method == "GET" and self._refresh is not None and self._allowed(request):
+            return self._answer_fresh(request, self._refresh)
         reply = self._answer(request)
+        if self._publish is not None and reply.status in (201, 204):
+            return self._answer_published(request, reply, self._publish)
+        return self._noted(request, reply)
+
+    async def _answer_fresh(self, request: Request, refresh: Callable[[], Awaitable[None]]) -> Reply:
+        await refresh()
+        return self._noted(request, self._answer(request))
+
+    async def _answer_published(self, request: Request, reply: Reply, publish: Callable[..., Awaitable[None]]) -> Reply:
+        key = normal_path(request.path[len(_ROOT) :])
+        entry = self._routes.entries.get(key)
+        if entry is not None:
+            await publish("add", key, entry.body, entry.last_activity)
+        else:
+            await publish("delete", key)
+        return self._noted(request, reply)
+
+    def _noted(self, request: Request, reply: Reply) -> Reply:
         counts = self._metrics.requests_api
         counts[reply.status] = counts.get(reply.status, 0) + 1
         line = f"{reply.status} {request.method} {request.path} "
@@ -110,11 +143,16 @@ def _json(value: Any) -> Reply:
     return Reply(200, json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"), "application/json")
 
 
-def metrics_reply(metrics: Metrics, content_type: str, request: Request) -> Reply:
+def metrics_reply(render: Callable[[], str | Awaitable[str]], request: Request) -> Reply | Awaitable[Reply]:
     """The metrics port knows one path."""
     if request.path != "/metrics" or request.method not in ("GET", "HEAD"):
         return Reply(404, b"Not Found", "text/plain")
-    return Reply(200, metrics.render().encode(), content_type)
+    text = render()
+    return Reply(200, text.encode(), CONTENT_TYPE) if isinstance(text, str) else _metrics_of_all(text)
+
+
+async def _metrics_of_all(text: Awaitable[str]) -> Reply:
+    return Reply(200, (await text).encode(), CONTENT_TYPE)
 
 
 def redirect_reply(port: int | None, request: Request) -> Reply:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import resource
 import time
+from typing import Any
 
 __all__ = ["CONTENT_TYPE", "Metrics", "Summary"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _QUANTILES = (0.01, 0.05, 0.5, 0.9, 0.95, 0.99, 0.999)
 _STARTED = time.time()
+_START = "process_start_time_seconds"
+_COUNTERS = ("api_route_get", "api_route_add", "api_route_delete", "requests_ws", "requests_web")
+_BY_STATUS = ("requests_proxy", "requests_api")
+_SUMMARIES = ("find_target", "update_activity")
 
 
 class Summary:
@@ -31,9 +36,27 @@ class Summary:
         self.count += 1
         self.total += seconds
 
+    def recent(self) -> list[float]:
+        """The last observations, in no order."""
+        return self._recent[: min(self.count, len(self._recent))]
+
+    @classmethod
+    def merged(cls, parts: list[dict[str, Any]]) -> Summary:
+        """One of several, as `snapshot` describes them."""
+        recent = [seconds for part in parts for seconds in part["recent"]]
+        summary = cls(max(1, len(recent)))
+        summary._recent = recent or [0.0]
+        summary.count = sum(part["count"] for part in parts)
+        summary.total = sum(part["total"] for part in parts)
+        return summary
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything it knows, for `merged`."""
+        return {"recent": self.recent(), "count": self.count, "total": self.total}
+
     def lines(self, name: str) -> list[str]:
         """Text form."""
-        values = sorted(self._recent[: min(self.count, len(self._recent))])
+        values = sorted(self.recent())
         lines = []
         for quantile in _QUANTILES:
             value = values[min(len(values) - 1, int(quantile * len(values)))] if values else 0
@@ -56,10 +79,43 @@ class Metrics:
         self.requests_api: dict[int, int] = {}
         self.find_target = Summary()
         self.update_activity = Summary()
+        #: What the operating system says about processes that are not this one; None: it is this one.
+        self.process: dict[str, float] | None = None
 
     def proxied(self, status: int) -> None:
         """One request got its answer."""
         self.requests_proxy[status] = self.requests_proxy.get(status, 0) + 1
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything this process can say, for `merged` in another."""
+        return {
+            **{name: getattr(self, name) for name in _COUNTERS},
+            **{name: [list(pair) for pair in getattr(self, name).items()] for name in _BY_STATUS},
+            **{name: getattr(self, name).snapshot() for name in _SUMMARIES},
+            "process": self.process if self.process is not None else dict(_process()),
+        }
+
+    @classmethod
+    def merged(cls, parts: list[dict[str, Any]]) -> Metrics:
+        """The sum of several processes. A process's start is the earliest of them."""
+        metrics = cls()
+        metrics.process = {}
+        for part in parts:
+            for name in _COUNTERS:
+                setattr(metrics, name, getattr(metrics, name) + part[name])
+            for name in _BY_STATUS:
+                counts: dict[int, int] = getattr(metrics, name)
+                for status, count in part[name]:
+                    counts[status] = counts.get(status, 0) + count
+            for name, value in part["process"].items():
+                before = metrics.process.get(name)
+                if before is None:
+                    metrics.process[name] = value
+                else:
+                    metrics.process[name] = min(before, value) if name == _START else before + value
+        for name in _SUMMARIES:
+            setattr(metrics, name, Summary.merged([part[name] for part in parts]))
+        return metrics
 
     def render(self) -> str:
         """Everything as text."""
@@ -99,28 +155,29 @@ class Metrics:
             "Seconds to note an activity",
             self.update_activity.lines("last_activity_updating"),
         )
-        for name, kind, value in _process():
+        for name, value in (dict(_process()) if self.process is None else self.process).items():
+            kind = "counter" if name.endswith("_total") else "gauge"
             section(name, kind, "As the operating system says", [f"{name} {value}"])
         return "\n".join(lines) + "\n"
 
 
-def _process() -> list[tuple[str, str, float]]:
+def _process() -> list[tuple[str, float]]:
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    values: list[tuple[str, str, float]] = [
-        ("process_cpu_user_seconds_total", "counter", usage.ru_utime),
-        ("process_cpu_system_seconds_total", "counter", usage.ru_stime),
-        ("process_cpu_seconds_total", "counter", usage.ru_utime + usage.ru_stime),
-        ("process_start_time_seconds", "gauge", round(_STARTED, 3)),
-        ("process_max_fds", "gauge", resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+    values: list[tuple[str, float]] = [
+        ("process_cpu_user_seconds_total", usage.ru_utime),
+        ("process_cpu_system_seconds_total", usage.ru_stime),
+        ("process_cpu_seconds_total", usage.ru_utime + usage.ru_stime),
+        (_START, round(_STARTED, 3)),
+        ("process_max_fds", resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
     ]
     try:
         with open("/proc/self/statm") as file:
             virtual, resident = (int(number) for number in file.read().split()[:2])
         page = os.sysconf("SC_PAGE_SIZE")
         values += [
-            ("process_virtual_memory_bytes", "gauge", virtual * page),
-            ("process_resident_memory_bytes", "gauge", resident * page),
-            ("process_open_fds", "gauge", len(os.listdir("/proc/self/fd"))),
+            ("process_virtual_memory_bytes", virtual * page),
+            ("process_resident_memory_bytes", resident * page),
+            ("process_open_fds", len(os.listdir("/proc/self/fd"))),
         ]
     except OSError:
         # Only Linux keeps these there; elsewhere they are simply not shown.

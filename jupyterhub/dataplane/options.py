@@ -82,6 +82,9 @@ class Options:
     connect_timeout: float = 10.0
     websocket_timeout: float | None = None
     max_connections: int | None = None
+    workers: int = 1
+    #: The command line itself, for workers.
+    arguments: tuple[str, ...] = ()
     auth_token: str | None = field(default=None, repr=False)
 
 
@@ -164,6 +167,7 @@ def _build() -> _Parser:
     ):
         add(f"--{name}-timeout", type=float, default=default, metavar="MS", help=f"{text} ({default})")
     add("--websocket-timeout", type=float, metavar="MS", help="close WebSockets on which nobody speaks for so long")
+    add("--workers", type=int, default=1, metavar="N", help="processes that share the public port (1)")
     add(
         "--max-connections",
         type=int,
@@ -187,8 +191,11 @@ def _tls(given: argparse.Namespace, side: str, passphrase: str | None) -> TLSFil
     )
 
 
-def parse_options(arguments: list[str], environ: dict[str, str] | None = None) -> Options:
-    """Options from a command line. Ends the process with status 1 and a sentence when it makes no sense."""
+def parse_options(arguments: list[str], environ: dict[str, str] | None = None, *, told: bool = True) -> Options:
+    """Options from a command line. Ends the process with status 1 and a sentence when it makes no sense.
+
+    `told`: say what is merely odd, on standard error.
+    """
     environment = os.environ if environ is None else environ
     parser = _build()
     given = parser.parse_args(arguments)
@@ -210,6 +217,12 @@ def parse_options(arguments: list[str], environ: dict[str, str] | None = None) -
             f"--storage-backend {given.storage_backend}: modules for Node cannot be loaded; --state-file "
             "keeps the routes in a file"
         )
+    if given.workers < 1:
+        parser.error(f"--workers {given.workers}: at least one is needed")
+    if given.workers > 1 and given.port == 0:
+        parser.error("--workers needs a --port that is known beforehand")
+    if given.max_connections is not None and given.max_connections < 1:
+        parser.error(f"--max-connections {given.max_connections}: at least one is needed")
     if given.log_level.lower() not in LEVELS:
         parser.error(f"--log-level {given.log_level}: choose debug, info, warn or error")
     for name in ("port", "api_port", "metrics_port", "redirect_port", "redirect_to"):
@@ -223,7 +236,7 @@ def parse_options(arguments: list[str], environ: dict[str, str] | None = None) -
             parser.error(f"--custom-header {text!r}: write it as 'Name: value'")
         headers.append((name.strip(), value.strip()))
     ip = given.ip
-    if ip == "*":
+    if ip == "*" and told:
         sys.stderr.write("jupyterhub-proxy: --ip '*' means all addresses; leaving the option out does too\n")
     port = 8000 if given.port is None else given.port
     if given.api_socket:
@@ -276,6 +289,8 @@ def parse_options(arguments: list[str], environ: dict[str, str] | None = None) -
         connect_timeout=given.connect_timeout / 1000,
         websocket_timeout=seconds(given.websocket_timeout),
         max_connections=given.max_connections,
+        workers=given.workers,
+        arguments=tuple(arguments),
         auth_token=environment.get("CONFIGPROXY_AUTH_TOKEN") or None,
     )
 

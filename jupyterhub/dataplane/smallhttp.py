@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -61,7 +62,7 @@ class Reply:
 class SmallServer:
     """Answers whole requests with whole replies."""
 
-    def __init__(self, answer: Callable[[Request], Reply], failed: Callable[[str], None]) -> None:
+    def __init__(self, answer: Callable[[Request], Reply | Awaitable[Reply]], failed: Callable[[str], None]) -> None:
         self._answer = answer
         self._failed = failed
         self._connections: set[_Connection] = set()
@@ -70,13 +71,23 @@ class SmallServer:
         """For `loop.create_server`."""
         return _Connection(self)
 
-    def answer(self, request: Request) -> Reply:
-        """The reply; a mistake of ours is a 500 and a line in the log."""
+    def answer(self, request: Request) -> Reply | Awaitable[Reply]:
+        """The reply, or what it comes from; a mistake of ours is a 500 and a line in the log."""
         try:
             return self._answer(request)
         except Exception as error:
-            self._failed(f"500 {request.method} {request.path} {type(error).__name__}: {error}")
-            return Reply(500)
+            return self._mistake(request, error)
+
+    async def wait(self, request: Request, reply: Awaitable[Reply]) -> Reply:
+        """The reply that comes from something else."""
+        try:
+            return await reply
+        except Exception as error:
+            return self._mistake(request, error)
+
+    def _mistake(self, request: Request, error: Exception) -> Reply:
+        self._failed(f"500 {request.method} {request.path} {type(error).__name__}: {error}")
+        return Reply(500)
 
     def sweep(self, now: float) -> None:
         """Close connections that have said nothing for too long."""
@@ -97,6 +108,9 @@ class _Connection(asyncio.Protocol):
         self._server = server
         self._parser: Any = httptools.HttpRequestParser(self)
         self.seen_at = monotonic()
+        #: Requests that wait for the reply to the one before, with whether the connection is kept after them.
+        self._waiting: deque[tuple[Request, bool]] = deque()
+        self._working: asyncio.Task[None] | None = None
         self._clear()
 
     def _clear(self) -> None:
@@ -112,6 +126,8 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server._connections.discard(self)
+        if self._working is not None:
+            self._working.cancel()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -166,7 +182,30 @@ class _Connection(asyncio.Protocol):
         request = Request(method, url, path, query, self._headers, b"".join(self._body))
         keep_alive = bool(self._parser.should_keep_alive())
         self._clear()
-        self._write(self._server.answer(request), keep_alive=keep_alive, head_only=method == "HEAD")
+        self._waiting.append((request, keep_alive))
+        if self._working is None:
+            self._work()
+
+    def _work(self) -> None:
+        while self._waiting and not self.transport.is_closing():
+            request, keep_alive = self._waiting.popleft()
+            reply = self._server.answer(request)
+            if not isinstance(reply, Reply):
+                self.transport.pause_reading()
+                self._working = asyncio.get_running_loop().create_task(self._wait(request, reply, keep_alive))
+                return
+            self._write(reply, keep_alive=keep_alive, head_only=request.method == "HEAD")
+
+    async def _wait(self, request: Request, coming: Awaitable[Reply], keep_alive: bool) -> None:
+        reply = await self._server.wait(request, coming)
+        self._working = None
+        if self.transport.is_closing():
+            return
+        self.seen_at = monotonic()
+        self._write(reply, keep_alive=keep_alive, head_only=request.method == "HEAD")
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+            self._work()
 
     def _write(self, reply: Reply, *, keep_alive: bool, head_only: bool = False) -> None:
         lines = [f"HTTP/1.1 {reply.status} {_REASONS.get(reply.status, 'Status')}", f"Server: {_SERVER}"]

@@ -204,12 +204,9 @@ class Journal:
         """A route is gone."""
         self._append(["delete", key], entries)
 
-    def used(self, entries: dict[str, RouteEntry]) -> None:
-        """Write down the last activity of routes used since this was last called."""
-        used = {e.key: e.last_activity for e in entries.values() if e.last_activity != e.written_activity}
+    def used(self, used: dict[str, float], entries: dict[str, RouteEntry]) -> None:
+        """Write down the last activity of routes."""
         if used:
-            for key, moment in used.items():
-                entries[key].written_activity = moment
             self._append(["used", used], entries)
 
     def _append(self, record: list[Any], entries: dict[str, RouteEntry]) -> None:
@@ -267,14 +264,14 @@ class Routes:
         self.entries[entry.key] = entry
         self._table.add(entry.key, entry)
 
-    def add(self, key: str, body: dict[str, Any]) -> RouteEntry:
+    def add(self, key: str, body: dict[str, Any], moment: float | None = None) -> RouteEntry:
         """Add or replace a route; on disk when this returns.
 
-        `body` holds `target` and whatever else was posted.
+        `body` holds `target` and whatever else was posted; `moment` is its last activity, by default now.
         """
         before = self.entries.get(key)
         stored = {name: value for name, value in body.items() if name != "last_activity"}
-        entry = RouteEntry(key, stored, time.time(), host_routing=self.host_routing)
+        entry = RouteEntry(key, stored, time.time() if moment is None else moment, host_routing=self.host_routing)
         self._put(entry)
         if self._journal is not None:
             self._journal.added(entry, self.entries)
@@ -298,7 +295,21 @@ class Routes:
     def flush_activity(self) -> None:
         """Put the times of last use on disk."""
         if self._journal is not None:
-            self._journal.used(self.entries)
+            self._journal.used(self.used(), self.entries)
+
+    def used(self) -> dict[str, float]:
+        """The last activity of the routes used since this was last called."""
+        used = {e.key: e.last_activity for e in self.entries.values() if e.last_activity != e.written_activity}
+        for key, moment in used.items():
+            self.entries[key].written_activity = moment
+        return used
+
+    def note_used(self, used: dict[str, float]) -> None:
+        """Routes were used elsewhere."""
+        for key, moment in used.items():
+            entry = self.entries.get(key)
+            if entry is not None and entry.last_activity < moment:
+                entry.last_activity = moment
 
     def close(self) -> None:
         """Write the last times and let go of the file."""
