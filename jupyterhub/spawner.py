@@ -213,6 +213,11 @@ class Spawner(
 
     # -- internal TLS --
 
+    @default("oauth_access_scopes")
+    def _oauth_access_scopes_default(self) -> list[str]:
+        user = self.user.name
+        return [f"access:servers!server={user}/{self.name}", f"access:servers!user={user}"]
+
     @default("ssl_alt_names")
     def _default_ssl_alt_names(self) -> list[str]:
         names = list(self.trusted_alt_names)

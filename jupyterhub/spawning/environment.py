@@ -24,7 +24,7 @@ def build(spawner: Spawner) -> dict[str, str]:
     env.update(kept(spawner.env_keep))
     env.update(_hub_variables(spawner))
     env.update(_resource_variables(spawner))
-    if spawner.internal_ssl:
+    if spawner.cert_paths:
         paths = spawner.cert_paths
         env["JUPYTERHUB_SSL_KEYFILE"] = paths.get("keyfile", "")
         env["JUPYTERHUB_SSL_CERTFILE"] = paths.get("certfile", "")

@@ -45,6 +45,22 @@ def test_what_every_server_gets(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
+def test_the_scopes_that_open_a_server_follow_from_its_names() -> None:
+    named = env(_record=make_record(name="lab"), user=make_user("ada"))
+    scopes = ["access:servers!server=ada/lab", "access:servers!user=ada"]
+    assert json.loads(named["JUPYTERHUB_OAUTH_ACCESS_SCOPES"]) == scopes
+
+
+def test_certificates_are_passed_on_wherever_they_come_from() -> None:
+    assert not [name for name in env() if "_SSL_" in name]
+    found = env(cert_paths={"keyfile": "/k", "certfile": "/c", "cafile": "/a"})
+    assert {name: value for name, value in found.items() if "_SSL_" in name} == {
+        "JUPYTERHUB_SSL_KEYFILE": "/k",
+        "JUPYTERHUB_SSL_CERTFILE": "/c",
+        "JUPYTERHUB_SSL_CLIENT_CA": "/a",
+    }
+
+
 def test_works_with_a_user_by_name_a_hub_by_hand_and_no_server() -> None:
     spawner = StartsNothing(user=make_user("al@x y"), hub=make_hub())
     found = spawner.get_env()
