@@ -296,7 +296,9 @@ class Spawner(
         return options.convert_form(self, form_data)
 
     def options_from_query(self, query_data: dict[str, Any]) -> Any:
-        """Turn the address's parameters into options: as from a form."""
+        """Turn the address's parameters into options: as from a form, or from a link to a profile."""
+        if self.profiles and self.options_from_form == "passthrough":
+            return profiles.options_from_link(query_data)
         return self.run_options_from_form(query_data)
 
     def load_user_options(self, user_options: dict[str, Any]) -> Any:

@@ -218,7 +218,8 @@ class SpawnHandler(ServerPage):
         if "" in marked:
             raise web.HTTPError(422, "The option 'opt-' in this address has no name")
         if not marked:
-            if given:
+            # `?profile=…` is how links to a profile are written.
+            if given and "profile" not in given:
                 self.log.warning(
                     "Options without the prefix 'opt-' in an address are old style: %.200s", ", ".join(given)
                 )

@@ -14,7 +14,7 @@ from typing import Any
 from ..core.errors import InvalidDefinition, InvalidRequest
 from ..core.slugs import safe_slug
 
-__all__ = ["check", "find", "form", "key_of", "options_from_form", "settings_for", "visible"]
+__all__ = ["check", "find", "form", "key_of", "options_from_form", "options_from_link", "settings_for", "visible"]
 
 _FIELD = re.compile(r"profile-option-(?P<profile>.*?)--(?P<option>.*?)(?P<unlisted>--unlisted-choice)?$")
 UNLISTED = "unlisted_choice"
@@ -90,6 +90,14 @@ def options_from_form(data: Mapping[str, Any]) -> dict[str, Any]:
             # What was typed counts only where "something else" was chosen.
             options[option] = {UNLISTED: text}
     return options
+
+
+def options_from_link(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Options from the parameters of an address, where each further choice of a profile goes by its own name."""
+    return {
+        name: values[0] if isinstance(values, list) and len(values) == 1 else values
+        for name, values in options_from_form(data).items()
+    }
 
 
 def _one(values: Any) -> str | None:
