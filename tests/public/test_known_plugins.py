@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -67,6 +68,16 @@ def extras() -> dict[str, set[str]]:
 def test_the_extra_that_is_named_brings_the_package_in(package: KnownPackage):
     assert extras()[package.extra] == {package.distribution}
     assert f'"jupyterhub[{package.extra}]"' in package.advice
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.distribution)
+def test_the_reference_lists_it(package: KnownPackage):
+    rows = (ROOT / "docs/reference/plugins.md").read_text().splitlines()
+    (row,) = [row for row in rows if row.startswith(f"| [{package.distribution}]")]
+    assert f"`{package.extra}`" in row
+    names = set(re.findall(r"`([^`]+)`", row.split("|")[3]))
+    # Most of those that begin with "local-" are described, not listed.
+    assert {name for name in package.classes if not name.startswith("local-")} == names - {"local-", "mwoauth"}
 
 
 def test_names_are_in_lower_case_and_lead_to_one_package():
