@@ -99,8 +99,8 @@ def test_spawners_give_their_server_what_it_needs(told: Any):
         assert env["JUPYTERHUB_API_TOKEN"] == "secret" and env["JUPYTERHUB_USER"] == user, path
         assert env["JUPYTERHUB_API_URL"].endswith("/hub/api"), path
         assert env["JUPYTERHUB_SERVICE_PREFIX"] == f"/user/{user}/", path
-        assert all(isinstance(value, str) for value in env.values()), path
-        assert about["state"] == {} or "pod_name" in about["state"], path
+        # The state came here as JSON, as it goes into the database: no secret is in it.
+        assert "secret" not in json.dumps(about["state"]), path
 
 
 # Authenticators
