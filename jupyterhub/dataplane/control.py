@@ -50,6 +50,7 @@ class Control:
         self._small: list[SmallServer] = []
         self._socket_files: list[str] = []
         self._ending = asyncio.Event()
+        self._reloading: asyncio.Task[None] | None = None
         self._ready = False
         self._sweeper: asyncio.TimerHandle | None = None
         self._flushed_at = monotonic()
@@ -144,7 +145,7 @@ class Control:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told_to_end, signal.Signals(number).name)
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        loop.add_signal_handler(signal.SIGHUP, self._told_to_reload)
         await self._ending.wait()
         await self._plane.drain(self.options.drain_timeout)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -164,12 +165,15 @@ class Control:
             self.log.warn(f"{name}: letting requests finish")
             self._ending.set()
 
-    def reload(self) -> None:
+    def _told_to_reload(self) -> None:
+        self._reloading = asyncio.get_running_loop().create_task(self.reload())
+
+    async def reload(self) -> None:
         """Read the certificates again; connections that exist stay as they are."""
         try:
             if self._api_context is not None:
                 reload_context(self._api_context, self.options.api_tls)
-            self._plane.reload()
+            await self._plane.reload()
             self.log.info("Certificates read again")
         except (TLSProblem, OSError, ssl.SSLError) as error:
             self.log.error(f"The certificates stay as they were: {error}")

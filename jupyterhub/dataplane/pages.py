@@ -26,23 +26,38 @@ FETCH_TIMEOUT = 5.0
 #: Bytes of an error page.
 FETCH_LIMIT = 1 << 20
 
-_TEXTS = {
-    404: (
-        "Not Found",
-        "There is nothing at this address",
-        "Check the address, or go back to where you came from.",
-    ),
-    503: (
-        "Service Unavailable",
-        "Not available at the moment",
-        "The server behind this address does not answer. This page opens by itself as soon as it does.",
-    ),
-}
+_NOT_FOUND = (
+    "Not Found",
+    "There is nothing at this address",
+    "Check the address, or go back to where you came from.",
+)
+_DOWN = (
+    "Service Unavailable",
+    "Not available at the moment",
+    "The server behind this address does not answer. This page opens by itself as soon as it does.",
+)
+_HUB_DOWN = (
+    "Service Unavailable",
+    "The Hub is not available at the moment",
+    "It may be restarting. Servers that run go on running, and what is open in them stays open. "
+    "This page opens by itself as soon as the Hub is back.",
+)
 _OTHER = (
     "Internal Server Error",
     "Something went wrong",
     "Please try again; if it stays like this, tell whoever runs it.",
 )
+
+
+def _words(exchange: Exchange, status: int) -> tuple[str, str, str]:
+    """The status in words, and for people a title and what is going on."""
+    if status == 404:
+        return _NOT_FOUND
+    if status == 503:
+        # The Hub marks its own route (services-and-proxy B1).
+        return _HUB_DOWN if exchange.entry is not None and exchange.entry.body.get("hub") else _DOWN
+    return _OTHER
+
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -50,7 +65,7 @@ _PAGE = """<!DOCTYPE html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
-<style>
+{refresh}<style>
 :root {{ color-scheme: light dark; --ink: #1f2430; --soft: #545b6b; --paper: #fafafa; --accent: #b3480a; }}
 @media (prefers-color-scheme: dark) {{
   :root {{ --ink: #eceef2; --soft: #b3bac8; --paper: #15181e; --accent: #ffa366; }}
@@ -80,11 +95,19 @@ _RELOAD = """<p role="status" id="state"></p>
 (function () {
   var wait = 1000, state = document.getElementById("state");
   function again() {
-    fetch(location.href, { method: "HEAD", cache: "no-store", credentials: "same-origin" }).then(function
-    (answer) { if (answer.status === 503) { later(); } else { state.textContent = "It is back.";
-    location.reload(); } }, later); } function later() { wait = Math.min(wait * 1.5, 10000); setTimeout(again,
-    wait); } setTimeout(again, wait); })(); </script>
+    fetch(location.href, { method: "HEAD", cache: "no-store", credentials: "same-origin" }).then(function (answer) {
+      if (answer.status === 503) { later(); } else { state.textContent = "It is back."; location.reload(); }
+    }, later);
+  }
+  function later() {
+    wait = Math.min(wait * 1.5, 10000);
+    setTimeout(again, wait);
+  }
+  setTimeout(again, wait);
+})();
+</script>
 """
+_RELOAD_WITHOUT_SCRIPT = '<noscript><meta http-equiv="refresh" content="5"></noscript>\n'
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,36 +135,37 @@ class ErrorPages:
         accept = exchange.header(b"accept").lower()
         wants_html = b"text/html" in accept
         if b"application/json" in accept and not wants_html:
-            return self._json(status)
+            return self._json(exchange, status)
         if self._target is not None:
             try:
                 return await asyncio.wait_for(self._fetch(self._target, exchange.url, status), FETCH_TIMEOUT)
             except (OSError, ValueError, asyncio.TimeoutError) as error:
                 self._server.log.error(f"No error page from {self._target.url}: {error or type(error).__name__}")
-            return self._own(status) if wants_html else self._plain(status)
+            return self._own(exchange, status) if wants_html else self._plain(exchange, status)
         if self._directory is not None:
             page = self._file(status)
-            return page if page is not None else self._plain(status)
-        return self._own(status)
+            return page if page is not None else self._plain(exchange, status)
+        return self._own(exchange, status)
 
-    def _own(self, status: int) -> Page:
-        _, title, text = _TEXTS.get(status, _OTHER)
+    def _own(self, exchange: Exchange, status: int) -> Page:
+        _, title, text = _words(exchange, status)
         body = _PAGE.format(
             title=html.escape(title),
             text=html.escape(text),
             status=status,
             script=_RELOAD if status == 503 else "",
+            refresh=_RELOAD_WITHOUT_SCRIPT if status == 503 else "",
         )
         return Page(b"text/html; charset=utf-8", body.encode(), _no_store(status))
 
-    def _plain(self, status: int) -> Page:
-        return Page(None, _TEXTS.get(status, _OTHER)[0].encode(), _no_store(status))
+    def _plain(self, exchange: Exchange, status: int) -> Page:
+        return Page(None, _words(exchange, status)[0].encode(), _no_store(status))
 
-    def _json(self, status: int) -> Page:
-        message = _TEXTS.get(status, _OTHER)[0]
+    def _json(self, exchange: Exchange, status: int) -> Page:
+        words, title, _ = _words(exchange, status)
         return Page(
             b"application/json",
-            json.dumps({"status": status, "message": message}).encode(),
+            json.dumps({"status": status, "message": words, "reason": title}).encode(),
             _no_store(status),
         )
 

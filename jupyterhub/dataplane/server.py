@@ -85,7 +85,11 @@ class DataPlane:
             client.make_room()
         return bool(silent)
 
-    def reload(self) -> None:
+    async def reload(self) -> None:
+        """Like `reload_now`, for whoever may have to wait for other processes instead."""
+        self.reload_now()
+
+    def reload_now(self) -> None:
         """Read the certificates again; connections that exist stay as they are.
 
         Raises TLSProblem, OSError or ssl.SSLError; then they stay in use as they were.

@@ -26,7 +26,6 @@ __all__ = ["main"]
 
 class _Worker:
     def __init__(self, options: Options, log: Log, sockets: list[socket.socket]) -> None:
-        self._log = log
         self._sockets = sockets
         self._routes = Routes(host_routing=options.host_routing)
         self._metrics = Metrics(enabled=options.metrics is not None)
@@ -60,9 +59,9 @@ class _Worker:
             return
         elif verb == "reload":
             try:
-                self._plane.reload()
+                self._plane.reload_now()
             except (TLSProblem, OSError, ssl.SSLError) as error:
-                self._log.error(f"A worker's certificates stay as they were: {error}")
+                result = str(error)
         elif verb == "end":
             self._end()
         self.channel.send([number, result])

@@ -20,7 +20,7 @@ from .metrics import Metrics
 from .options import Options
 from .sockets import CannotListen, bind
 from .table import Routes
-from .tls import server_context
+from .tls import TLSProblem, server_context
 
 __all__ = ["Workers"]
 
@@ -169,16 +169,18 @@ class Workers:
         """Tell all workers of a change; return when it is in force everywhere."""
         await self._all(verb, *arguments)
 
-    async def _all(self, verb: str, *arguments: Any) -> None:
+    async def _all(self, verb: str, *arguments: Any) -> list[Any]:
+        """Give all of them an order; return what they say, None for those that are gone."""
         asked = {worker.ask(verb, *arguments): worker for worker in tuple(self._workers.values())}
         if not asked:
-            return
-        _, late = await asyncio.wait(asked, timeout=ANSWER_TIMEOUT)
+            return []
+        done, late = await asyncio.wait(asked, timeout=ANSWER_TIMEOUT)
         for answer in late:
             worker = asked[answer]
             self._log.error(f"Worker {worker.process.pid} has not answered for {ANSWER_TIMEOUT:g} s: it is ended")
             worker.process.kill()
             worker.channel.close()
+        return [answer.result() for answer in done]
 
     async def refresh(self) -> None:
         """Ask all workers what was used since, so that the routes' last activity is of now."""
@@ -195,10 +197,11 @@ class Workers:
         known = [worker.metrics for worker in self._workers.values() if worker.metrics is not None]
         return Metrics.merged([self._metrics.snapshot(), *known, *self._past]).render()
 
-    def reload(self) -> None:
-        """Let all of them read their certificates again."""
-        for worker in self._workers.values():
-            worker.ask("reload")
+    async def reload(self) -> None:
+        """Let all of them read their certificates again. Raises TLSProblem when one could not."""
+        for problem in await self._all("reload"):
+            if problem is not None:
+                raise TLSProblem(problem)
 
     async def drain(self, timeout: float) -> None:
         """Let them finish what has begun, for `timeout` seconds at most or until `give_up`."""

@@ -8,8 +8,10 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +205,36 @@ async def program(
         yield running
     finally:
         await running.end()
+
+
+@contextlib.contextmanager
+def blocking_program(directory: Path, *arguments: str) -> Iterator[tuple[int, int]]:
+    """Like `program`, for tests without an event loop: yields the public port and the API's."""
+    public, api = free_port(), free_port()
+    log = directory / f"proxy-{public}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                *(*OURS, "--ip", "127.0.0.1", "--port", str(public), "--api-ip", "127.0.0.1", "--api-port", str(api)),
+                *arguments,
+            ],
+            stdout=output,
+            stderr=output,
+            env={**os.environ, "CONFIGPROXY_AUTH_TOKEN": TOKEN},
+        )
+    try:
+        end = time.monotonic() + 15
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", api), 1).close()
+                break
+            except OSError:
+                assert process.poll() is None and time.monotonic() < end, log.read_text()
+                time.sleep(0.01)
+        yield public, api
+    finally:
+        process.terminate()
+        assert process.wait(15) == 2
 
 
 async def _accepting(running: Program, port: int) -> None:

@@ -280,7 +280,15 @@ async def test_own_pages_are_friendly_and_for_programs_json(tmp_path: Path) -> N
         assert b'<html lang="en">' in page.body and b"location.reload()" in page.body
         assert (page["retry-after"], page["cache-control"]) == ("5", "no-store")
         answer = await proxy.get("/down", "Accept: application/json")
-        assert answer.json() == {"status": 503, "message": "Service Unavailable"}
+        assert answer.json() == {
+            "status": 503,
+            "message": "Service Unavailable",
+            "reason": "Not available at the moment",
+        }
+        assert answer["retry-after"] == "5"
+        await proxy.route("/hub", "http://127.0.0.1:1", hub=True)
+        page = await proxy.get("/hub/home", "Accept: text/html")
+        assert b"<h1>The Hub is not available" in page.body
         page = await proxy.get("/nothing", "Accept: text/html")
         assert (page.status, b"reload" in page.body) == (404, False)
 

@@ -8,17 +8,13 @@ the same connection: it is answered as itself, or the connection is closed.
 from __future__ import annotations
 
 import json
-import os
 import socket
-import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.system.dataplane_program import OURS, TOKEN, free_port
+from tests.system.dataplane_program import TOKEN, blocking_program
 from tests.system.strict_target import StrictTarget
 
 H = b"Host: p\r\n"
@@ -263,35 +259,12 @@ def strict() -> Iterator[StrictTarget]:
 
 @pytest.fixture(scope="module")
 def port(strict: StrictTarget, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    public, api = free_port(), free_port()
-    log: Path = tmp_path_factory.mktemp("raw") / "proxy.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [
-                *(*OURS, "--ip", "127.0.0.1", "--port", str(public), "--api-ip", "127.0.0.1", "--api-port", str(api)),
-                *("--default-target", strict.url),
-            ],
-            stdout=output,
-            stderr=output,
-            env={**os.environ, "CONFIGPROXY_AUTH_TOKEN": TOKEN},
-        )
-    try:
-        end = time.monotonic() + 15
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", api), 1).close()
-                break
-            except OSError:
-                assert process.poll() is None and time.monotonic() < end, log.read_text()
-                time.sleep(0.01)
+    with blocking_program(tmp_path_factory.mktemp("raw"), "--default-target", strict.url) as (public, api):
         yield public
         # Whatever was sent, the routes are as they were.
         ask = urllib.request.Request(f"http://127.0.0.1:{api}/api/routes", headers={"Authorization": f"token {TOKEN}"})
         with urllib.request.urlopen(ask, timeout=5) as answer:
             assert list(json.load(answer)) == ["/"]
-    finally:
-        process.terminate()
-        assert process.wait(15) == 2
 
 
 def talk(port: int, raw: bytes) -> list[tuple[int, bytes]]:

@@ -101,7 +101,8 @@ async def test_large_bodies_over_tls(authority: Authority, tmp_path: Path) -> No
         assert (await proxy.send(head + body, tls=authority.trusting())).body == body
 
 
-async def test_new_certificate_is_used_after_sighup(authority: Authority, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_new_certificate_is_used_after_sighup(authority: Authority, tmp_path: Path, workers: str) -> None:
     """Connections that exist stay; a bad file changes nothing."""
     pair = authority.issue("public")
 
@@ -109,7 +110,7 @@ async def test_new_certificate_is_used_after_sighup(authority: Authority, tmp_pa
         async with proxy.connection(tls=authority.trusting()) as (_, writer):
             return str(writer.get_extra_info("peercert")["serialNumber"])
 
-    async with program(tmp_path, *pair_options("", pair)) as proxy:
+    async with program(tmp_path, *pair_options("", pair), "--workers", workers) as proxy:
         before = await serial(proxy)
         async with proxy.connection(tls=authority.trusting()) as (reader, writer):
             authority.issue("public")
@@ -117,6 +118,7 @@ async def test_new_certificate_is_used_after_sighup(authority: Authority, tmp_pa
             await until(lambda: "Certificates read again" in proxy.log.read_text(), "they were read")
             after = await serial(proxy)
             assert after != before
+            assert {await serial(proxy) for _ in range(10)} == {after}
             writer.write(b"GET /_chp_healthz HTTP/1.1\r\nHost: p\r\n\r\n")
             assert b"200" in await reader.readline()
         Path(pair[1]).write_text("nonsense")

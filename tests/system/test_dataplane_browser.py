@@ -1,0 +1,98 @@
+"""The page a person sees while a server is away, in a real browser."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import threading
+import urllib.request
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system.dataplane_program import TOKEN, blocking_program, free_port
+
+from .test_browser import ARGUMENTS
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian's package is called chromium)"),
+]
+
+
+class _Page(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<!DOCTYPE html><title>Here</title><p id=here>here it is")
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def site(port: int) -> Iterator[None]:
+    server = ThreadingHTTPServer(("127.0.0.1", port), _Page)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+def add_route(api: int, path: str, **body: Any) -> None:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{api}/api/routes{path}",
+        data=json.dumps(body).encode(),
+        headers={"Authorization": f"token {TOKEN}"},
+    )
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        assert answer.status == 201
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_are_accessible(chromium: Any, tmp_path: Path, scheme: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    with blocking_program(tmp_path) as (port, api):
+        add_route(api, "/user/ada", target="http://127.0.0.1:1")
+        add_route(api, "/hub", target="http://127.0.0.1:1", hub=True)
+        page = chromium.new_page(color_scheme=scheme, viewport={"width": 390, "height": 844})
+        for path in ("/user/ada", "/hub", "/nothing"):
+            page.goto(f"http://127.0.0.1:{port}{path}")
+            results = Axe().run(page)
+            assert results.violations_count == 0, f"axe on {path}:\n{results.generate_report()}"
+        page.close()
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+def test_page_opens_by_itself_when_the_server_is_back(chromium: Any, tmp_path: Path, javascript: bool) -> None:
+    behind = free_port()
+    with blocking_program(tmp_path) as (port, api):
+        add_route(api, "/", target=f"http://127.0.0.1:{behind}")
+        context = chromium.new_context(java_script_enabled=javascript)
+        page = context.new_page()
+        page.goto(f"http://127.0.0.1:{port}/")
+        assert page.title() == "Not available at the moment"
+        with site(behind):
+            page.wait_for_selector("#here", timeout=30_000)
+        context.close()
