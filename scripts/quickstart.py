@@ -43,8 +43,16 @@ def wait_for_page(url: str, hub: subprocess.Popen[bytes]) -> bool:
     return False
 
 
+def stop_on(number: int, frame: object) -> None:
+    """End as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     began = time.monotonic()
+    # Also for `kill`, and where whoever started us has told us to ignore Ctrl-C.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop_on)
     directory = Path(os.environ.get("QUICKSTART_DIR", ROOT / ".run"))
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     port = int(os.environ.get("PORT") or choose_port())
@@ -55,6 +63,8 @@ def main() -> int:
         QUICKSTART_DIR=str(directory),
         QUICKSTART_URL=url,
         QUICKSTART_PASSWORD=password,
+        QUICKSTART_HUB_PORT=str(choose_port(8081)),
+        QUICKSTART_PROXY_API_PORT=str(choose_port(max(8001, port + 1))),
         PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     )
     log_path = directory / "jupyterhub.log"
@@ -82,7 +92,7 @@ def main() -> int:
         return 0
     finally:
         if hub.poll() is None:
-            hub.send_signal(signal.SIGINT)
+            hub.terminate()
             try:
                 hub.wait(30)
             except subprocess.TimeoutExpired:

@@ -8,6 +8,8 @@ c = get_config()  # noqa: F821
 here = Path(os.environ.get("QUICKSTART_DIR", ".run")).absolute()
 
 c.JupyterHub.bind_url = os.environ.get("QUICKSTART_URL", "http://127.0.0.1:8000")
+c.JupyterHub.hub_port = int(os.environ.get("QUICKSTART_HUB_PORT", "8081"))
+c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{os.environ.get('QUICKSTART_PROXY_API_PORT', '8001')}"
 c.JupyterHub.db_url = f"sqlite:///{here / 'jupyterhub.sqlite'}"
 c.JupyterHub.cookie_secret_file = str(here / "jupyterhub_cookie_secret")
 c.ConfigurableHTTPProxy.pid_file = str(here / "jupyterhub-proxy.pid")
