@@ -492,7 +492,7 @@ class LocalProcessSpawner(Spawner):
         if self.port == 0:
             self.port = random_port()
         env = self.get_env()
-        command = [*(self.cmd or []), *self.get_args()]
+        command = localprocess.with_known_program([*(self.cmd or []), *self.get_args()], env)
         if self.shell_cmd:
             command = [*self.shell_cmd, shlex.join(command)]
         run_file = self._run_file()

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,7 @@ __all__ = [
     "private_directory",
     "process_identity",
     "set_user_setuid",
+    "with_known_program",
 ]
 
 MAX_OUTPUT = 2 * 1024**2
@@ -326,8 +328,6 @@ def check_account(username: str) -> None:
 
 def default_add_user_command() -> list[str]:
     """What makes a system user with a home directory and no password here; the name is added to it."""
-    import shutil
-
     if sys.platform == "linux" and shutil.which("useradd"):
         return ["useradd", "--create-home", "--shell", "/bin/bash"]
     return ["adduser", "-q", "--gecos", "", "--disabled-password"]
@@ -352,6 +352,19 @@ def add_system_user(username: str, command: Sequence[str]) -> None:
     if done.returncode:
         said = done.stdout.decode("utf8", "replace").strip()
         raise RuntimeError(f"The system user {username} could not be created: {said or done.returncode}")
+
+
+def with_known_program(command: Sequence[str], env: Mapping[str, str]) -> list[str]:
+    """Return a command whose program is looked for beside the Hub's Python when the server's PATH does not have it.
+
+    A Hub that is started by its path, as services are, does not have its own environment's programs on its PATH.
+    """
+    words = list(command)
+    if words and os.sep not in words[0] and shutil.which(words[0], path=env.get("PATH", os.defpath)) is None:
+        beside = Path(sys.executable).with_name(words[0])
+        if os.access(beside, os.X_OK):
+            words[0] = str(beside)
+    return words
 
 
 def launch(

@@ -312,3 +312,15 @@ def test_texts_that_read_as_python_are_quoted(text: str) -> None:
 
     assert _quote_safe(text) == repr(text)
     assert _quote_safe("plain-text") == "plain-text"
+
+
+def test_a_program_that_is_not_on_the_path_is_looked_for_beside_the_hubs_python(tmp_path: Path) -> None:
+    """What the PATH has goes first, and paths are left alone."""
+    beside = str(Path(sys.executable).with_name("jupyterhub-singleuser"))
+    nowhere = {"PATH": str(tmp_path)}
+    assert localprocess.with_known_program(["jupyterhub-singleuser", "-x"], nowhere) == [beside, "-x"]
+    own = tmp_path / "jupyterhub-singleuser"
+    own.write_text("#!/bin/sh\n")
+    own.chmod(0o755)
+    for command in (["jupyterhub-singleuser"], ["./jupyterhub-singleuser"], ["no-such-program"], []):
+        assert localprocess.with_known_program(command, nowhere) == command
