@@ -1,0 +1,1 @@
+"""Measure the data plane beside nginx and configurable-http-proxy: `python -m benchmarks.proxy`."""
