@@ -215,9 +215,9 @@ def _option_html(slug: str, name: str, option: Mapping[str, Any], chosen: Mappin
         if rows:
             rows.append(f'<option value="{_OWN_VALUE}"{" selected" if typed else ""}>{asked}</option>')
         text_input = (
-            f'<label for="{field}--unlisted-choice">{asked}</label>'
+            f'<div class="profile-option-other"><label for="{field}--unlisted-choice">{asked}</label>'
             f'<input class="form-control" id="{field}--unlisted-choice" name="{field}--unlisted-choice" '
-            f'value="{escape(typed)}"{limit}{title}>'
+            f'value="{escape(typed)}"{limit}{title}></div>'
         )
     select = (
         f'<label for="{field}">{label}</label>'
