@@ -7,7 +7,7 @@ import sys
 from .control import Control
 from .log import Log
 from .options import Options, parse_options
-from .process import allow_many_files, new_loop
+from .process import allow_many_files, new_loop, quieten_collector
 from .sockets import CannotListen
 from .tls import TLSProblem
 
@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse_options(sys.argv[1:] if arguments is None else arguments)
     allow_many_files()
     loop = new_loop()
+    quieten_collector()
     try:
         status = loop.run_until_complete(_serve(options, Log(options.log_level)))
     finally:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .table import RouteEntry
     from .upstream import UpstreamConnection
 
-__all__ = ["HOP_BY_HOP", "SPECIAL_REQUEST_HEADERS", "Exchange", "Forwarding", "strip_prefix"]
+__all__ = ["HOP_BY_HOP", "SPECIAL_REQUEST_HEADERS", "Exchange", "Forwarding", "HeaderNames", "strip_prefix"]
 
 #: Headers that concern one connection only and are never passed on (RFC 9110 §7.6.1).
 HOP_BY_HOP = frozenset(
@@ -56,6 +56,23 @@ def strip_prefix(url: bytes, prefix: bytes) -> bytes:
     return (rest if rest.startswith(b"/") else b"/" + rest) + mark + query
 
 
+class HeaderNames(dict[bytes, bytes]):
+    """Names as they are written, with their lower case when they are to be looked at, else with nothing.
+
+    Clients write the same few names all the time: each is looked up as it is.
+    """
+
+    def __init__(self, special: frozenset[bytes]) -> None:
+        self._special = special
+
+    def __missing__(self, name: bytes) -> bytes:
+        key = name.lower()
+        key = key if key in self._special else b""
+        if len(self) < 1024 and len(name) < 64:
+            self[name] = key
+        return key
+
+
 class Forwarding:
     """How requests are changed on their way, from the command line."""
 
@@ -64,8 +81,8 @@ class Forwarding:
         "custom",
         "custom_lines",
         "include_prefix",
+        "names",
         "prepend_path",
-        "special",
         "x_forward",
     )
 
@@ -78,7 +95,7 @@ class Forwarding:
         #: Custom headers replace those of the same name that the client sent.
         self.custom = frozenset(name for name, _ in lines)
         self.custom_lines = b"".join(line for _, line in lines)
-        self.special = SPECIAL_REQUEST_HEADERS | self.custom
+        self.names = HeaderNames(SPECIAL_REQUEST_HEADERS | self.custom)
 
 
 class Exchange:
@@ -99,6 +116,7 @@ class Exchange:
         "lines",
         "method",
         "minor",
+        "received",
         "response_done",
         "response_started",
         "sent_at",
@@ -113,6 +131,7 @@ class Exchange:
         self.url = b""
         self.host = b""
         self.minor = 1
+        #: Name, colon, value and end of each ordinary header.
         self.lines: list[bytes] = []
         self.special: list[tuple[bytes, bytes, bytes]] = []
         self.length: bytes | None = None
@@ -124,6 +143,8 @@ class Exchange:
         self.body: list[bytes] = []
         self.body_size = 0
         self.body_done = False
+        #: Bytes of its body that have come.
+        self.received = 0
         #: True when the rest of the body is read only to be thrown away.
         self.discard = False
         #: Bytes of a WebSocket that came before the target agreed to it.
@@ -230,10 +251,14 @@ class Exchange:
         dropped -= _NOT_FOR_CONNECTION
         dropped -= HOP_BY_HOP
         if dropped:
-            kept = [line for line in self.lines if line.partition(b":")[0].lower() not in dropped]
-            parts[6 : 6 + len(self.lines)] = kept
+            lines = self.lines
+            kept = [n for n in range(0, len(lines), 4) if lines[n].lower() not in dropped]
+            parts[6 : 6 + len(lines)] = [part for n in kept for part in lines[n : n + 4]]
         if forwarding.x_forward:
-            self._forwarded(parts, seen, peer, secure=secure)
+            if seen:
+                parts += _forwarded(self.host, peer, seen, secure=secure, websocket=self.websocket)
+            else:
+                parts.append(_usual_forwarded(self.host, peer, secure, self.websocket))
         if self.chunked:
             parts.append(b"Transfer-Encoding: chunked\r\n")
         elif self.length is not None:
@@ -245,32 +270,41 @@ class Exchange:
         parts += (forwarding.custom_lines, b"\r\n")
         return b"".join(parts)
 
-    def _forwarded(self, parts: list[bytes], seen: dict[bytes, bytes], peer: bytes, *, secure: bool) -> None:
-        port = _port_of(self.host) or (b"443" if secure else b"80")
-        if self.websocket:
-            scheme = b"wss" if secure else b"ws"
-        else:
-            scheme = b"https" if secure else b"http"
-        for key, name, value in (
-            (b"x-forwarded-for", b"X-Forwarded-For: ", peer),
-            (b"x-forwarded-port", b"X-Forwarded-Port: ", port),
-            (b"x-forwarded-proto", b"X-Forwarded-Proto: ", scheme),
-        ):
-            before = seen.get(key)
-            parts += (name, before + b"," + value if before else value, b"\r\n")
-        host = seen.get(b"x-forwarded-host")
-        if host:
-            parts += (b"X-Forwarded-Host: ", host, b"\r\n")
-        elif self.host and not self.websocket:
-            parts += (b"X-Forwarded-Host: ", self.host, b"\r\n")
-
     def header(self, wanted: bytes) -> bytes:
         """The value of an ordinary request header, or nothing. Slow: for error pages only."""
-        for line in self.lines:
-            name, _, value = line.partition(b":")
-            if name.lower() == wanted:
-                return value.strip()
+        for position in range(0, len(self.lines), 4):
+            if self.lines[position].lower() == wanted:
+                return self.lines[position + 2].strip()
         return b""
+
+
+@lru_cache(maxsize=4096)
+def _usual_forwarded(host: bytes, peer: bytes, secure: bool, websocket: bool) -> bytes:
+    """What a target is told about a client that was told nothing itself: the same for all its requests."""
+    return b"".join(_forwarded(host, peer, {}, secure=secure, websocket=websocket))
+
+
+def _forwarded(host: bytes, peer: bytes, seen: dict[bytes, bytes], *, secure: bool, websocket: bool) -> list[bytes]:
+    """The headers about the client. `seen` are those that came with the request."""
+    parts: list[bytes] = []
+    port = _port_of(host) or (b"443" if secure else b"80")
+    if websocket:
+        scheme = b"wss" if secure else b"ws"
+    else:
+        scheme = b"https" if secure else b"http"
+    for key, name, value in (
+        (b"x-forwarded-for", b"X-Forwarded-For: ", peer),
+        (b"x-forwarded-port", b"X-Forwarded-Port: ", port),
+        (b"x-forwarded-proto", b"X-Forwarded-Proto: ", scheme),
+    ):
+        before = seen.get(key)
+        parts += (name, before + b"," + value if before else value, b"\r\n")
+    given = seen.get(b"x-forwarded-host")
+    if given:
+        parts += (b"X-Forwarded-Host: ", given, b"\r\n")
+    elif host and not websocket:
+        parts += (b"X-Forwarded-Host: ", host, b"\r\n")
+    return parts
 
 
 def _port_of(host: bytes) -> bytes:

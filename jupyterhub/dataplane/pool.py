@@ -21,7 +21,7 @@ IDLE_TIMEOUT = 60.0
 #: was idle, the likelier it is that the target is closing it at this moment.
 FRESH = 2.0
 #: Unused connections kept for each target.
-IDLE_PER_TARGET = 32
+IDLE_PER_TARGET = 128
 
 AnyProtocol = TypeVar("AnyProtocol", bound=asyncio.BaseProtocol)
 

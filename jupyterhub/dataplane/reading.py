@@ -24,6 +24,9 @@ BODY_BUFFER = 65536
 #: instead.
 DISCARD_LIMIT = 1 << 20
 
+#: Bytes of a body from which on it is passed on without the parser.
+WORTH_IT = 65536
+
 #: Why reading is paused; any of them is enough.
 UPSTREAM_FULL, BODY_WAITS, NEXT_WAITS = 1, 2, 4
 
@@ -33,6 +36,7 @@ class RequestReader(asyncio.Protocol):
 
     __slots__ = (
         "_arriving",
+        "_body_left",
         "_closing_since",
         "_collected",
         "_current",
@@ -40,6 +44,7 @@ class RequestReader(asyncio.Protocol):
         "_head_done",
         "_holds",
         "_lingering",
+        "_names",
         "_parser",
         "_queue",
         "_refused",
@@ -52,6 +57,7 @@ class RequestReader(asyncio.Protocol):
 
     def __init__(self, server: DataPlane) -> None:
         self.server = server
+        self._names = server.forwarding.names
         self._parser: Any = httptools.HttpRequestParser(self)
         self._arriving: Exchange | None = None
         self._head_done = True
@@ -60,6 +66,8 @@ class RequestReader(asyncio.Protocol):
         #: The request that is being answered, and those behind it.
         self._current: Exchange | None = None
         self._queue: deque[Exchange] = deque()
+        #: Bytes of a body that the parser is not asked about.
+        self._body_left = 0
         self._holds = 0
         self._refused: tuple[int, str] | None = None
         self._lingering = False
@@ -94,6 +102,10 @@ class RequestReader(asyncio.Protocol):
         if last is not None and last.websocket:
             self._early_bytes(last, data)
             return
+        if self._body_left:
+            data = self._pass_on(data)
+            if not data:
+                return
         # Counts what the parser collects: reset when a head is complete, and by every piece of a body.
         self._collected += len(data)
         while data:
@@ -120,6 +132,24 @@ class RequestReader(asyncio.Protocol):
             self._refuse()
         elif self._queue:
             self._hold(NEXT_WAITS)
+        if self._head_done and (exchange := self._arriving) is not None and exchange.length is not None:
+            left = int(exchange.length) - exchange.received
+            if left > WORTH_IT and not self._closing_since:
+                self._body_left = left
+
+    def _pass_on(self, data: bytes) -> bytes:
+        """A piece of a body whose length is known: there is nothing in it to look at. Returns what comes after."""
+        size = len(data)
+        if size < self._body_left:
+            self._body_left -= size
+            self.on_body(data)
+            return b""
+        rest = data[self._body_left :]
+        self.on_body(data[: self._body_left] if rest else data)
+        self._body_left = 0
+        self._parser = httptools.HttpRequestParser(self)
+        self.body_complete()
+        return rest
 
     def _parser_after_declining(self) -> Any:
         exchange = self._arriving
@@ -154,11 +184,11 @@ class RequestReader(asyncio.Protocol):
         # Fields that come after the body are dropped (services-and-proxy D3).
         if exchange is None or self._head_done:
             return
-        key = name.lower()
-        if key in self.server.forwarding.special:
+        key = self._names[name]
+        if key:
             exchange.special.append((key, name, value))
         else:
-            exchange.lines.append(b"%b: %b\r\n" % (name, value))
+            exchange.lines += (name, b": ", value, b"\r\n")
 
     def on_headers_complete(self) -> None:
         exchange = self._arriving
@@ -207,6 +237,7 @@ class RequestReader(asyncio.Protocol):
         exchange = self._arriving
         if exchange is None or self._refused is not None:
             return
+        exchange.received += len(data)
         if exchange.entry is not None:
             exchange.entry.touch()
         if exchange.discard:

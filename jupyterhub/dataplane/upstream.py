@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from .exchange import HOP_BY_HOP, Exchange
+from .exchange import HOP_BY_HOP, Exchange, HeaderNames
 from .sockets import watch_peer
 from .table import Target
 from .websocket import join
@@ -21,24 +21,32 @@ __all__ = ["UpstreamConnection"]
 
 #: Bytes of an answer's head: it comes from people's own servers, so it is not to be trusted either.
 HEAD_LIMIT = 262144
+#: Bytes of a body from which on it is passed on without the parser.
+_WORTH_IT = 65536
 _REDIRECTS = frozenset((201, 301, 302, 307, 308))
+_NAMES = HeaderNames(HOP_BY_HOP | {b"content-length", b"location"})
+#: What `Connection` in an answer does not take away: it has been dealt with.
+_NOT_FOR_CONNECTION = HOP_BY_HOP | {b"content-length", b"close"}
 
 
 class UpstreamConnection(asyncio.Protocol):
     """Belongs to a client while a request is under way, to the pool in between."""
 
     __slots__ = (
+        "_body_left",
         "_broken",
         "_chunk_out",
         "_collected",
         "_complete",
-        "_headers",
         "_informational",
+        "_lines",
         "_out",
         "_parser",
         "_pool",
+        "_raw",
         "_reason",
         "_reusable",
+        "_special",
         "_status",
         "_until_close",
         "client",
@@ -68,7 +76,8 @@ class UpstreamConnection(asyncio.Protocol):
     def _reset(self) -> None:
         self._status = 0
         self._reason = b""
-        self._headers: list[tuple[bytes, bytes, bytes]] = []
+        self._lines: list[bytes] = []
+        self._special: list[tuple[bytes, bytes, bytes]] = []
         self._informational = False
         self._chunk_out = False
         self._until_close = False
@@ -76,6 +85,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._complete = False
         self._reusable = False
         self._broken = False
+        self._body_left = 0
+        self._raw = False
 
     # For the client connection
 
@@ -132,6 +143,9 @@ class UpstreamConnection(asyncio.Protocol):
             # Nobody asked for this. What a target says unasked must never reach the next request.
             self.transport.abort()
             return
+        if self._raw:
+            self._pass_on(client, data)
+            return
         # Counts what the parser collects: reset when a head is complete, and by every piece of a body.
         self._collected += len(data)
         try:
@@ -149,10 +163,29 @@ class UpstreamConnection(asyncio.Protocol):
         self._flush(client)
         if self._complete:
             self._finish()
+        elif self._body_left > _WORTH_IT and not self._broken:
+            self._raw = True
         elif self._broken:
             exchange, self.exchange, self.client = self.exchange, None, None
             self.transport.abort()
             client.upstream_lost(exchange, self, ValueError("its answer is not HTTP"))
+
+    def _pass_on(self, client: ClientConnection, data: bytes) -> None:
+        """A piece of a body whose length is known: there is nothing in it to look at."""
+        left = self._body_left - len(data)
+        if left > 0:
+            self._body_left = left
+            client.write(data)
+            return
+        if left < 0:
+            # What a target says unasked must never reach the next request.
+            data = data[: self._body_left]
+            self._broken = True
+        client.write(data)
+        self._reusable = bool(self._parser.should_keep_alive())
+        self._parser = httptools.HttpResponseParser(self)
+        self._complete = True
+        self._finish()
 
     def eof_received(self) -> bool:
         return False
@@ -171,7 +204,11 @@ class UpstreamConnection(asyncio.Protocol):
         if self._status and not self._informational:
             # A trailer, after the body; they are not passed on.
             return
-        self._headers.append((name.lower(), name, value))
+        key = _NAMES[name]
+        if key:
+            self._special.append((key, name, value))
+        else:
+            self._lines += (name, b": ", value, b"\r\n")
 
     def on_headers_complete(self) -> None:
         self._collected = 0
@@ -184,12 +221,12 @@ class UpstreamConnection(asyncio.Protocol):
                 self._broken = True
                 return
             self._status = status
-            self._out.append(self._line(status) + _lines(self._headers) + b"\r\n")
+            self._out.append(self._whole_head(status))
             return
         if status < 200:
             self._informational = True
             if exchange.minor == 1:
-                self._out.append(self._line(status) + _lines(self._headers) + b"\r\n")
+                self._out.append(self._whole_head(status))
             if status == 100:
                 exchange.expect_continue = False
             return
@@ -208,6 +245,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._collected = 0
         if self._complete or self._broken:
             return
+        self._body_left -= len(data)
         if self._chunk_out:
             self._out += (b"%x\r\n" % len(data), data, b"\r\n")
         else:
@@ -229,13 +267,21 @@ class UpstreamConnection(asyncio.Protocol):
     def _line(self, status: int) -> bytes:
         return b"HTTP/1.1 %d %b\r\n" % (status, self._reason)
 
+    def _whole_head(self, status: int) -> bytes:
+        special = b"".join(b"%b: %b\r\n" % (name, value) for _, name, value in self._special)
+        return b"".join((self._line(status), *self._lines, special, b"\r\n"))
+
     def _head(self, client: ClientConnection, exchange: Exchange, status: int) -> bytes:
         length = False
         chunked = False
         dropped: set[bytes] = set()
-        for key, _, value in self._headers:
+        parts = [self._line(status), *self._lines]
+        for key, name, value in self._special:
             if key == b"content-length":
                 length = True
+                # The parser has seen to it that this is a number, and the only one.
+                self._body_left = int(value)
+                parts += (name, b": ", value.rstrip(), b"\r\n")
             elif key == b"transfer-encoding":
                 # Any other coding ends with the connection (RFC 9112 §6.3).
                 chunked = value.strip().lower().endswith(b"chunked")
@@ -243,15 +289,17 @@ class UpstreamConnection(asyncio.Protocol):
                 dropped.update(token.strip().lower() for token in value.split(b","))
             elif key == b"keep-alive":
                 self._note_keep_alive(value)
-        dropped.discard(b"content-length")
-        parts = [self._line(status)]
-        for key, name, value in self._headers:
-            if key in HOP_BY_HOP or key in dropped:
-                continue
-            if key == b"location" and client.server.rewrites_location and status in _REDIRECTS:
-                value = self._rewritten(client, exchange, value)
-            parts += (name, b": ", value, b"\r\n")
+            elif key == b"location":
+                if client.server.rewrites_location and status in _REDIRECTS:
+                    value = self._rewritten(client, exchange, value)
+                parts += (name, b": ", value, b"\r\n")
+        dropped -= _NOT_FOR_CONNECTION
+        if dropped:
+            kept = [n for n in range(1, len(parts), 4) if parts[n].lower() not in dropped]
+            parts = [parts[0], *(part for n in kept for part in parts[n : n + 4])]
         bodiless = exchange.method == b"HEAD" or status in (204, 304)
+        if bodiless:
+            self._body_left = 0
         if not bodiless and not length:
             self._until_close = not chunked
             if exchange.minor == 1:
@@ -292,7 +340,9 @@ class UpstreamConnection(asyncio.Protocol):
         assert client is not None and exchange is not None
         self.client = self.exchange = None
         if self._reusable and exchange.body_done and not self._broken and not self.transport.is_closing():
-            self.transport.resume_reading()
+            if client.write_paused:
+                # It was not to go on for this client; the next one may be quicker.
+                self.transport.resume_reading()
             self._pool.put(self)
         else:
             self.transport.close()
@@ -304,7 +354,3 @@ class UpstreamConnection(asyncio.Protocol):
         self.client = self.exchange = None
         exchange.response_started = True
         join(client, self, exchange, rest)
-
-
-def _lines(headers: list[tuple[bytes, bytes, bytes]]) -> bytes:
-    return b"".join(b"%b: %b\r\n" % (name, value) for _, name, value in headers)

@@ -16,7 +16,7 @@ from .channel import Channel, open_channel
 from .log import Log
 from .metrics import Metrics
 from .options import Options, parse_options
-from .process import allow_many_files, new_loop
+from .process import allow_many_files, new_loop, quieten_collector
 from .server import DataPlane
 from .table import Routes
 from .tls import TLSProblem
@@ -104,6 +104,7 @@ def main() -> None:
     options = parse_options(sys.argv[2:], told=False)
     allow_many_files()
     loop = new_loop()
+    quieten_collector()
     try:
         status = loop.run_until_complete(_serve(options, Log(options.log_level), descriptors))
     finally:
