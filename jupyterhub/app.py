@@ -7,6 +7,7 @@ import logging
 import os
 import shlex
 import signal
+import ssl
 import sys
 import time
 from pathlib import Path
@@ -463,6 +464,7 @@ Try it out on another port, below a path:
         context = self.context
         context.leases.register(self.hub.api_url)
         context.servers.failures.on_limit = self.exit_after_failures
+        wiring.prepare_http_client(self)
         await wiring.take_over_servers(self, context)
         self.listen()
         await self.start_proxy()
@@ -492,7 +494,10 @@ Try it out on another port, below a path:
             from .net import make_ssl_context
 
             ssl_options = make_ssl_context(
-                self.internal_ssl_key, self.internal_ssl_cert, cafile=self.internal_ssl_ca
+                self.internal_ssl_key,
+                self.internal_ssl_cert,
+                cafile=self.internal_ssl_ca,
+                purpose=ssl.Purpose.CLIENT_AUTH,
             )
         self.http_server = HTTPServer(
             self.tornado_application,

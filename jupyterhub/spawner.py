@@ -225,6 +225,11 @@ class Spawner(
             names.append(f"DNS:{self.user.domain}")
         return names
 
+    @property
+    def _certificate_name(self) -> str:
+        """What its certificate is called. Each server has its own: two of one user may start together."""
+        return f"server-{self.name}+{self.user.name}" if self.name else f"user-{self.user.name}"
+
     async def create_certs(self) -> dict[str, str]:
         """Make the server's certificate; the paths of keyfile, certfile and cafile."""
         names: Any = self.ssl_alt_names
@@ -235,7 +240,7 @@ class Spawner(
             lambda: certificates.create(
                 self.internal_certs_location,
                 self.internal_trust_bundles,
-                self.user.name,
+                self._certificate_name,
                 list(names or []),
                 include_local=self.ssl_alt_names_include_local,
             ),
@@ -663,8 +668,14 @@ class LocalProcessSpawner(Spawner):
 
     async def move_certs(self, paths: dict[str, str]) -> dict[str, str]:
         """Copy the files to where only the user can read them, in the user's home."""
+        if self.create_system_users:
+            await self._ensure_account()
         preexec_fn, env = self.make_preexec_fn(self.user.name), self.user_env({})
-        return await asyncio.get_running_loop().run_in_executor(None, certificates.hand_over, paths, preexec_fn, env)
+        own = self._certificate_name
+        directory = "jupyterhub-certs" if own.startswith("user-") else f"jupyterhub-certs-{own}"
+        return await asyncio.get_running_loop().run_in_executor(
+            None, certificates.hand_over, paths, preexec_fn, env, directory
+        )
 
 
 class SimpleLocalProcessSpawner(LocalProcessSpawner):

@@ -23,6 +23,7 @@ from .core.errors import HubError, InvalidDefinition
 from .core.scopes.catalogue import define_custom_scopes
 from .core.urls import url_path_join
 from .metrics import TOTAL_USERS
+from .net import make_ssl_context
 from .objects import Hub
 from .runtime.access import Access
 from .runtime.activity import ActivityBook
@@ -180,7 +181,7 @@ def build_hub(app: JupyterHub) -> Hub:
     else:
         arguments.update(ip=app.hub_ip, port=app.hub_port)
     hub = Hub(**arguments)
-    if app.internal_ssl:
+    if app.internal_ssl and not hub.proto.endswith("+unix"):
         hub.proto = "https"
     if app.hub_connect_ip:
         hub.connect_ip = app.hub_connect_ip
@@ -189,7 +190,7 @@ def build_hub(app: JupyterHub) -> Hub:
         hub.connect_port = app.hub_connect_port
     if app.hub_connect_url:
         parts = urlsplit(app.hub_connect_url)
-        hub.connect_url = f"{parts.scheme}://{parts.netloc}{app.hub_prefix}"
+        hub.connect_url = f"{'https' if app.internal_ssl else parts.scheme}://{parts.netloc}{app.hub_prefix}"
     return hub
 
 
@@ -543,6 +544,15 @@ def active_users_counter(context: HubContext) -> Callable[[timedelta], Awaitable
         return await context.database.read(user_store.count_active_since, utcnow() - period)
 
     return count
+
+
+def prepare_http_client(app: JupyterHub) -> None:
+    """Give the client that plugins may use the Hub's certificate, where servers and proxy ask for one."""
+    from .httpclient import JupyterHubHTTPClient
+
+    if app.internal_ssl and not JupyterHubHTTPClient.initialized():
+        context = make_ssl_context(app.internal_ssl_key, app.internal_ssl_cert, cafile=app.internal_ssl_ca)
+        JupyterHubHTTPClient.instance(parent=app, ssl_context=context)
 
 
 async def close_http_client() -> None:

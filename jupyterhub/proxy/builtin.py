@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import ssl
 import stat
 import sys
 import time
@@ -165,10 +166,15 @@ class BuiltinProxy(ConfigurableHTTPProxy):
         url = self.api_url.rstrip("/") + "/api/routes?inactive_since=1970-01-01"
         headers = {"Authorization": f"token {self.auth_token}"}
         end = time.monotonic() + START_TIMEOUT
+        told = False
         while process.poll() is None and time.monotonic() < end:
             try:
                 answer = await self._send("GET", url, headers, b"", timeout=5)
-            except (OSError, TimeoutError):
+            except (OSError, TimeoutError) as error:
+                if isinstance(error, ssl.SSLError) and not told:
+                    # It listens, with certificates of before `recreate_internal_certs`.
+                    signal_process(process.pid, signal.SIGHUP)
+                    told = True
                 await asyncio.sleep(0.05)
                 continue
             return answer.code == 200 and answer.headers.get("server") == _SERVER

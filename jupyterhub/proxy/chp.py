@@ -198,6 +198,11 @@ class ConfigurableHTTPProxy(Proxy):
         return process
 
     def _check_addresses(self) -> None:
+        if getattr(self.app, "internal_ssl", False) and urlsplit(self.api_url).scheme != "https":
+            raise ProxyFailedToStart(
+                f"With JupyterHub.internal_ssl the proxy's REST API speaks TLS: ConfigurableHTTPProxy.api_url has to "
+                f"begin with https://, not {self.api_url!r}"
+            )
         for name, url, setting in (
             ("public address", self.public_url, "JupyterHub.bind_url"),
             ("REST API", self.api_url, "ConfigurableHTTPProxy.api_url"),

@@ -65,6 +65,9 @@ class APIClient:
             return await asyncio.wait_for(self._request(method, url, headers, body, context), timeout)
         except asyncio.TimeoutError:
             raise TimeoutError(f"{method} {url}: no answer within {timeout:g} seconds") from None
+        except ssl.SSLError:
+            # One of them is a ValueError too.
+            raise
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError, EOFError) as error:
             raise ConnectionError(f"{method} {url}: the answer makes no sense ({error})") from error
 

@@ -12,6 +12,8 @@ import socket
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ..spawning.certificates import keep_key_private, make_pair, open_store
+
 if TYPE_CHECKING:
     from certipy import Certipy
 
@@ -34,24 +36,28 @@ def prepare_internal_tls(app: Any) -> None:
     Authorities of `external_ssl_authorities` are taken as they are; existing pairs are used again, unless
     `recreate_internal_certs` empties the store first.
     """
-    from certipy import Certipy
-
-    location = app.internal_certs_location
+    # Servers and services run in other directories.
+    location = app.internal_certs_location = os.path.abspath(os.path.expanduser(app.internal_certs_location))
     if app.recreate_internal_certs and os.path.isdir(location):
         app.log.info("Emptying the store of internal certificates, %s", location)
         shutil.rmtree(location)
-    store = Certipy(store_dir=location)
-    for name, files in app.external_ssl_authorities.items():
-        _register_external(store, name, files)
-    bundles: dict[str, str] = store.trust_from_graph({name: list(trusted) for name, trusted in TRUST.items()})
-    app.internal_trust_bundles = bundles
-    app.internal_ssl_components_trust = {name: list(trusted) for name, trusted in TRUST.items()}
-    app.internal_ssl_authorities = {name: store.store.get_record(name) for name in TRUST}
-    hub = _pair(store, HUB, "hub-ca", hub_names(app))
+    trust = {name: list(trusted) for name, trusted in TRUST.items()}
+    with open_store(location) as store:
+        for name, files in app.external_ssl_authorities.items():
+            _register_external(store, name, files)
+        for name in TRUST:
+            _make_authority(store, name)
+        bundles: dict[str, str] = store.trust_from_graph(trust)
+        app.internal_trust_bundles = bundles
+        app.internal_ssl_components_trust = trust
+        app.internal_ssl_authorities = {name: store.store.get_record(name) for name in TRUST}
+        hub = _pair(store, HUB, "hub-ca", hub_names(app))
+        names = [*LOCAL_NAMES, *app.trusted_alt_names]
+        app.internal_proxy_certs = {
+            name: _pair(store, name, f"{name}-ca", names) for name in ("proxy-api", "proxy-client")
+        }
     app.internal_ssl_key, app.internal_ssl_cert = hub["keyfile"], hub["certfile"]
     app.internal_ssl_ca = bundles["hub-ca"]
-    names = [*LOCAL_NAMES, *app.trusted_alt_names]
-    app.internal_proxy_certs = {name: _pair(store, name, f"{name}-ca", names) for name in ("proxy-api", "proxy-client")}
 
 
 def hub_names(app: Any) -> list[str]:
@@ -69,6 +75,16 @@ def _register_external(store: Certipy, name: str, files: dict[str, str]) -> None
     store.store.add_record(name, files=known, is_ca=True, overwrite=True)
 
 
+def _make_authority(store: Certipy, name: str) -> None:
+    from certipy import CertNotFoundError
+
+    try:
+        store.store.get_record(name)
+    except CertNotFoundError:
+        keep_key_private(store, name)
+        store.create_ca(name)
+
+
 def _pair(store: Certipy, name: str, authority: str, alternative_names: list[str]) -> dict[str, str]:
     """Return the files of a pair, made if it is not there."""
     from certipy import CertNotFoundError
@@ -76,5 +92,5 @@ def _pair(store: Certipy, name: str, authority: str, alternative_names: list[str
     try:
         record = store.store.get_record(name)
     except CertNotFoundError:
-        record = store.create_signed_pair(name, authority, alt_names=alternative_names)
+        record = make_pair(store, name, authority, alternative_names)
     return {"keyfile": record["files"]["key"], "certfile": record["files"]["cert"], "cafile": record["files"]["ca"]}

@@ -301,10 +301,9 @@ async def _start_process(launch: Launch) -> None:
     if server is None:
         raise PluginMistake(type(spawner).__name__, "start() left the server without an address")
     server.proto, server.ip, server.port = proto, ip, port
-    if launch.context.internal_ssl and spawner.cert_paths:
-        server.certfile = spawner.cert_paths.get("certfile", "")
-        server.keyfile = spawner.cert_paths.get("keyfile", "")
-        server.cafile = spawner.cert_paths.get("cafile", "")
+    if launch.context.internal_ssl:
+        # For plugins that wait for it themselves: it lets only the Hub and the proxy in.
+        server.keyfile, server.certfile, server.cafile = internal_pair(launch.context)
 
 
 async def _watch_state(launch: Launch) -> None:
@@ -399,10 +398,14 @@ def server_ssl_context(context: HubContext) -> Any:
     """Return the TLS context with which the Hub talks to servers, or None without internal TLS."""
     if not context.internal_ssl:
         return None
+    keyfile, certfile, cafile = internal_pair(context)
+    return make_ssl_context(keyfile, certfile, cafile=cafile)
+
+
+def internal_pair(context: HubContext) -> tuple[str, str, str]:
+    """Return the files with which the Hub shows who it is: key, certificate, and whom it trusts."""
     get = context.settings.get
-    return make_ssl_context(
-        get("internal_ssl_key", ""), get("internal_ssl_cert", ""), cafile=get("internal_ssl_ca", "")
-    )
+    return get("internal_ssl_key", ""), get("internal_ssl_cert", ""), get("internal_ssl_ca", "")
 
 
 async def _add_route(launch: Launch) -> None:

@@ -9,6 +9,7 @@ from ..core import secrets
 from ..core.errors import HubError
 from ..net import can_connect
 from ..store.provisioning import ServiceDefinition
+from .launch import server_ssl_context
 from .leftovers import end_leftovers
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class ServiceKeeper:
         if service.managed:
             try:
                 await service.start()
-            except OSError as error:
+            except (OSError, RuntimeError) as error:
                 raise ServiceFailed(f"Service {service.name!r} cannot be started: {error}") from error
         server = service.server
         if server is None:
@@ -90,7 +91,11 @@ class ServiceKeeper:
     async def _wait_until_up(self, service: Service, server: Server) -> None:
         """Wait for an answer. Raises ServiceFailed at once when a managed service ends instead."""
         waiting = asyncio.ensure_future(
-            server.wait_up(timeout=service.timeout if service.managed else EXTERNAL_TIMEOUT, http=True)
+            server.wait_up(
+                timeout=service.timeout if service.managed else EXTERNAL_TIMEOUT,
+                http=True,
+                ssl_context=server_ssl_context(self._context),
+            )
         )
         try:
             while not waiting.done():

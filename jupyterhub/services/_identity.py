@@ -258,6 +258,9 @@ class HubAuth(SingletonConfigurable):
     def _tls_context(self) -> ssl.SSLContext | None:
         if self._tls is None and (self.certfile or self.client_ca):
             self._tls = ssl.create_default_context(cafile=self.client_ca or None)
+            if self.client_ca:
+                # Newer Pythons ask more of authorities than those made for internal use have to offer.
+                self._tls.verify_flags &= ~ssl.VERIFY_X509_STRICT
             if self.certfile:
                 self._tls.load_cert_chain(self.certfile, self.keyfile or None)
         return self._tls

@@ -55,7 +55,17 @@ class _ServiceSpawner(LocalProcessSpawner):
         env.update(self.service.environment_variables())
         return env
 
+    @property
+    def _certificate_name(self) -> str:
+        return f"service-{self.service.name}"
+
+    async def move_certs(self, paths: dict[str, str]) -> dict[str, str]:
+        """A service under the Hub's own account reads the files where they are."""
+        return await super().move_certs(paths) if self.user.name else paths
+
     async def start(self) -> Any:
+        if self.internal_ssl:
+            self.cert_paths = await self.move_certs(await self.create_certs())
         env = self.get_env()
         options = dict(self.popen_kwargs)
         options.setdefault("cwd", self.cwd or None)
@@ -226,18 +236,25 @@ class Service(LoggingConfigurable):
         return env
 
     async def start(self) -> None:
-        """Start a managed service and watch it. Raises OSError when the command cannot be run."""
+        """Start a managed service and watch it.
+
+        Raises OSError when the command cannot be run, RuntimeError when its certificate cannot be given to it.
+        """
         if not self.managed:
             raise RuntimeError(f"Service {self.name} is external: the Hub cannot start it")
         self.log.info("Starting service %s: %s", self.name, " ".join(self.command))
-        hub = self.hub
+        app = self.app
         self.spawner = _ServiceSpawner(
             cmd=self.command,
             service=self,
             user=_ServiceOwner(self.user, self.host),
             api_token=self.api_token,
             oauth_client_id=self.oauth_client_id,
-            hub=hub,
+            hub=self.hub,
+            internal_ssl=app.internal_ssl,
+            internal_trust_bundles=app.internal_trust_bundles,
+            internal_certs_location=app.internal_certs_location,
+            trusted_alt_names=list(app.trusted_alt_names),
             cwd=os.path.expanduser(self.cwd) if self.cwd else "",
             parent=None,
             log=self.log,
@@ -253,7 +270,7 @@ class Service(LoggingConfigurable):
         self.log.error("Service %s ended with status %s; starting it again", self.name, status)
         try:
             await self.start()
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             self.log.error("Service %s cannot be started again: %s", self.name, error)
             # Whatever is missing may come back; the next look is in half a minute.
             self.spawner.add_poll_callback(self._restart)

@@ -249,7 +249,7 @@ class MockHub(JupyterHub):
         if "allow_all" not in self.config.Authenticator:
             additions.Authenticator.allow_all = True
         if "api_url" not in self.config.ConfigurableHTTPProxy:
-            additions.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{random_port()}"
+            additions.ConfigurableHTTPProxy.api_url = f"{'https' if self.internal_ssl else 'http'}://127.0.0.1:{random_port()}"
         self.update_config(additions)
 
     @default("log_level")

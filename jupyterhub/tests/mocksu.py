@@ -6,7 +6,9 @@ environment, both as JSON; every other path is repeated. It ends when whoever st
 
 import json
 import os
+import ssl
 import sys
+from typing import Any
 from urllib.parse import urlsplit
 
 from tornado import httpserver, ioloop, log, web
@@ -33,14 +35,15 @@ class EnvHandler(web.RequestHandler):
         self.finish(dict(os.environ))
 
 
-def tls_options() -> dict[str, str] | None:
-    """Return Tornado's `ssl_options` when internal TLS is on."""
+def tls_options() -> dict[str, Any] | None:
+    """Return Tornado's `ssl_options` when internal TLS is on; whoever connects has to show a certificate."""
     if not os.environ.get("JUPYTERHUB_SSL_KEYFILE"):
         return None
     return {
         "keyfile": os.environ["JUPYTERHUB_SSL_KEYFILE"],
         "certfile": os.environ["JUPYTERHUB_SSL_CERTFILE"],
         "ca_certs": os.environ["JUPYTERHUB_SSL_CLIENT_CA"],
+        "cert_reqs": ssl.CERT_REQUIRED,
     }
 
 
