@@ -1,4 +1,4 @@
-"""Write the generated pages of the documentation: life cycle, settings, scopes, metrics.
+"""Write the generated pages of the documentation: life cycle, settings, scopes, metrics, the proxy.
 
 `--check` writes nothing and fails when a page is stale. The pages are the same on every machine: they depend on
 neither the environment nor what else is installed.
@@ -246,9 +246,60 @@ def metrics_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+# The proxy's command line
+
+
+def proxy_page() -> str:
+    import argparse
+
+    from jupyterhub.dataplane.options import build_parser
+
+    rows = []
+    refused = []
+    for action in build_parser()._actions:
+        names = ", ".join(f"`{name}`" for name in action.option_strings)
+        if action.help is argparse.SUPPRESS:
+            refused.append(names)
+        else:
+            shown = f" `{action.metavar}`" if action.metavar else ""
+            rows.append((names + shown, paragraphs(action.help or "")))
+    lines = [
+        "# jupyterhub-proxy",
+        "",
+        "The proxy's program. The Hub starts it with the options that follow from the Hub's settings; others are added to",
+        "its command:",
+        "",
+        "```python",
+        'c.ConfigurableHTTPProxy.command = ["jupyterhub-proxy", "--workers", "2"]',
+        "```",
+        "",
+        "The options are those of configurable-http-proxy 5 and a few more. `MS` are milliseconds.",
+        "",
+        *table(("option", "what it does"), rows),
+        "",
+        f"{' and '.join(refused)} are understood and refused with a sentence that says why.",
+        "",
+        "| environment variable | what it is |",
+        "|---|---|",
+        "| `CONFIGPROXY_AUTH_TOKEN` | the token that requests to the REST API must bring; without it the API is open |",
+        "| `CONFIGPROXY_SSL_KEY_PASSPHRASE` | the passphrase of `--ssl-key` |",
+        "| `CONFIGPROXY_API_SSL_KEY_PASSPHRASE` | the passphrase of `--api-ssl-key` |",
+        "",
+        "| signal | what it does |",
+        "|---|---|",
+        "| `SIGTERM`, `SIGINT` | takes nobody new, lets requests finish for `--drain-timeout`, ends with status 2 |",
+        "| a second one | does not wait for them |",
+        "| `SIGHUP` | reads the certificates again; no open connection notices |",
+        "",
+        "How it works, and what it refuses: [The data plane](../explanation/data-plane.md).",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 PAGES = {
     "docs/explanation/lifecycle.md": lifecycle_page,
     "docs/reference/metrics.md": metrics_page,
+    "docs/reference/proxy.md": proxy_page,
     "docs/reference/scopes.md": scopes_page,
     "docs/reference/settings.md": settings_page,
 }

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from .._version import __version__
 from .log import LEVELS
 
-__all__ = ["Listen", "Options", "TLSFiles", "parse_options"]
+__all__ = ["Listen", "Options", "TLSFiles", "build_parser", "parse_options"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(1, f"jupyterhub-proxy: {message}\nTry 'jupyterhub-proxy --help'.\n")
 
 
-def _build() -> _Parser:
+def build_parser() -> argparse.ArgumentParser:
+    """The command line, as `--help` and the reference show it."""
     parser = _Parser(
         prog="jupyterhub-proxy",
         allow_abbrev=False,
@@ -197,7 +198,7 @@ def parse_options(arguments: list[str], environ: dict[str, str] | None = None, *
     `told`: say what is merely odd, on standard error.
     """
     environment = os.environ if environ is None else environ
-    parser = _build()
+    parser = build_parser()
     given = parser.parse_args(arguments)
 
     if given.socket and (given.ip is not None or given.port is not None):
