@@ -90,7 +90,7 @@ def churn(directory: Path, target: str, connections: int, sockets: int) -> Rows:
                 client = await load.open_socket(proxy.port, path, load.frame(100), lambda c: c.transport.close())
                 if chance.random() < 0.3:
                     client.transport.abort()
-                else:
+                elif not client.refusal:
                     client.say()
                 await client.closed
                 return

@@ -32,6 +32,8 @@ class Client(asyncio.Protocol):
         self._head = b""
         self._left = -1
         self.began = 0.0
+        #: The beginning of an answer that was none.
+        self.refusal = b""
         self.closed = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: Any) -> None:
@@ -50,7 +52,9 @@ class Client(asyncio.Protocol):
             if end < 0:
                 return
             if not self._head.startswith(b"HTTP/1.1 200"):
-                raise RuntimeError(self._head[:200])
+                self.refusal = self._head[:100]
+                self.transport.abort()
+                return
             length = _LENGTH.search(self._head)
             assert length is not None
             self._left = int(length[1]) + end + 4 - len(self._head)
@@ -95,8 +99,15 @@ async def busy(port: int, path: str, connections: int, seconds: float) -> int:
     clients = [await connect(port, done) for _ in range(connections)]
     for client in clients:
         client.send(request)
-    await asyncio.gather(*(client.closed for client in clients))
+    await _all_closed(clients)
     return count
+
+
+async def _all_closed(clients: list[Client] | list[Socket]) -> None:
+    await asyncio.gather(*(client.closed for client in clients))
+    refused = [client.refusal for client in clients if client.refusal]
+    if refused:
+        raise RuntimeError(f"{len(refused)} were refused: {refused[0]!r}")
 
 
 async def fresh(port: int, path: str, at_once: int, seconds: float) -> int:
@@ -110,7 +121,7 @@ async def fresh(port: int, path: str, at_once: int, seconds: float) -> int:
         while time.perf_counter() < end:
             client = await connect(port, lambda client: client.transport.close())
             client.send(request)
-            await client.closed
+            await _all_closed([client])
             count += 1
 
     await asyncio.gather(*(one_after_another() for _ in range(at_once)))
@@ -196,6 +207,8 @@ class Socket(asyncio.Protocol):
         self._came = came
         self._open = False
         self._left = 0
+        #: The beginning of an answer that was none.
+        self.refusal = b""
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -215,7 +228,9 @@ class Socket(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if not self._open:
             if not data.startswith(b"HTTP/1.1 101"):
-                raise RuntimeError(data[:200])
+                self.refusal = data[:100]
+                self.transport.abort()
+                return
             self._open = True
             self.opened.set_result(None)
             return
@@ -263,5 +278,5 @@ async def echo(port: int, path: str, connections: int, size: int, seconds: float
     clients = [await open_socket(port, path, frame(size), came) for _ in range(connections)]
     for client in clients:
         client.say()
-    await asyncio.gather(*(client.closed for client in clients))
+    await _all_closed(clients)
     return count
