@@ -9,7 +9,6 @@ from ..core import secrets
 from ..core.errors import HubError
 from ..net import can_connect
 from ..store.provisioning import ServiceDefinition
-from .launch import server_ssl_context
 from .leftovers import end_leftovers
 
 if TYPE_CHECKING:
@@ -91,11 +90,7 @@ class ServiceKeeper:
     async def _wait_until_up(self, service: Service, server: Server) -> None:
         """Wait for an answer. Raises ServiceFailed at once when a managed service ends instead."""
         waiting = asyncio.ensure_future(
-            server.wait_up(
-                timeout=service.timeout if service.managed else EXTERNAL_TIMEOUT,
-                http=True,
-                ssl_context=server_ssl_context(self._context),
-            )
+            server.wait_up(timeout=service.timeout if service.managed else EXTERNAL_TIMEOUT, http=True)
         )
         try:
             while not waiting.done():

@@ -201,7 +201,12 @@ class Service(LoggingConfigurable):
         address = self.address()
         assert address is not None
         proto, ip, port, base_url = address
-        return Server(proto=proto, ip=ip, port=port, base_url=base_url, cookie_name=self.oauth_client_id)
+        server = Server(proto=proto, ip=ip, port=port, base_url=base_url, cookie_name=self.oauth_client_id)
+        if self.app is not None and self.app.internal_ssl:
+            # What the Hub shows when it asks whether the service answers.
+            server.keyfile, server.certfile = self.app.internal_ssl_key, self.app.internal_ssl_cert
+            server.cafile = self.app.internal_ssl_ca
+        return server
 
     def address(self) -> tuple[str, str, int, str] | None:
         """(scheme, host, port, path) of a service with a URL; the path is always its prefix."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from certipy import Certipy
 
-__all__ = ["create", "hand_over", "keep_key_private", "make_pair", "open_store"]
+__all__ = ["create", "hand_over", "keep_key_private", "make_pair", "open_store", "variables"]
 
 LOCAL_NAMES = ("DNS:localhost", "IP:127.0.0.1")
 LOCK = ".lock"
@@ -83,6 +83,15 @@ def create(
     # The server runs in a directory of its own.
     paths = {"keyfile": files["key"], "certfile": files["cert"], "cafile": trust_bundles["notebooks-ca"]}
     return {kind: os.path.abspath(path) for kind, path in paths.items()}
+
+
+def variables(paths: Mapping[str, str]) -> dict[str, str]:
+    """What tells a server or a service where its files are."""
+    return {
+        "JUPYTERHUB_SSL_KEYFILE": paths.get("keyfile", ""),
+        "JUPYTERHUB_SSL_CERTFILE": paths.get("certfile", ""),
+        "JUPYTERHUB_SSL_CLIENT_CA": paths.get("cafile", ""),
+    }
 
 
 #: Run as the user, with a file's content on standard input: root never opens a path that the user can change.

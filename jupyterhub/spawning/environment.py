@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..core.urls import fmt_ip_url, url_escape_path, url_path_join
+from . import certificates
 from .hooks import accepts_positional
 
 if TYPE_CHECKING:
@@ -25,10 +26,7 @@ def build(spawner: Spawner) -> dict[str, str]:
     env.update(_hub_variables(spawner))
     env.update(_resource_variables(spawner))
     if spawner.cert_paths:
-        paths = spawner.cert_paths
-        env["JUPYTERHUB_SSL_KEYFILE"] = paths.get("keyfile", "")
-        env["JUPYTERHUB_SSL_CERTFILE"] = paths.get("certfile", "")
-        env["JUPYTERHUB_SSL_CLIENT_CA"] = paths.get("cafile", "")
+        env.update(certificates.variables(spawner.cert_paths))
     if spawner.notebook_dir:
         env["JUPYTERHUB_ROOT_DIR"] = spawner.format_string(spawner.notebook_dir)
     if spawner.default_url:

@@ -25,6 +25,7 @@ from jupyterhub.core.scopes.catalogue import scope_definitions
 from jupyterhub.crypto import CryptKeeper
 from jupyterhub.runtime.service_registry import delete_service, new_service, registry
 from jupyterhub.runtime.services import ServiceKeeper
+from jupyterhub.spawning import certificates
 from jupyterhub.store import services as service_store
 from jupyterhub.utils import random_port
 
@@ -332,7 +333,7 @@ async def _mockservice(request: Any, app: MockHub, name: str, external: bool = F
     if not external:
         definition["command"] = mockservice_cmd
     if url or external:
-        definition["url"] = f"http://127.0.0.1:{random_port()}"
+        definition["url"] = f"{'https' if app.internal_ssl else 'http'}://127.0.0.1:{random_port()}"
     if external:
         definition["api_token"] = f"{name}-token"
     service = add_service(app, definition)
@@ -344,6 +345,10 @@ async def _mockservice(request: Any, app: MockHub, name: str, external: bool = F
             "JUPYTERHUB_API_URL": app.hub.api_url,
             "JUPYTERHUB_BASE_URL": app.base_url,
         }
+        if app.internal_ssl:
+            store, bundles = app.internal_certs_location, app.internal_trust_bundles
+            paths = certificates.create(store, bundles, f"service-{name}", [], include_local=True)
+            environment.update(certificates.variables(paths))
         process = subprocess.Popen(mockservice_cmd, env=environment, start_new_session=True)
 
         def end() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -40,11 +41,20 @@ def dead(process: Any) -> bool:
 
 
 @pytest.mark.timeout(180)
-def test_a_suite_with_our_fixtures_as_its_plugin_passes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tls", ["", "1"], ids=["plain", "tls"])
+def test_a_suite_with_our_fixtures_as_its_plugin_passes(tmp_path: Path, tls: str) -> None:
     (tmp_path / "pytest.ini").write_text(INI)
     (tmp_path / "plugin_suite.py").write_text(SUITE.read_text())
     command = [sys.executable, "-m", "pytest", "-q", "-p", "jupyterhub.tests.conftest", "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=170, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "SSL_ENABLED": tls},
+        capture_output=True,
+        text=True,
+        timeout=170,
+        stdin=subprocess.DEVNULL,
+    )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 

@@ -274,9 +274,7 @@ def test_configurable_http_proxy(tmp_path: Path, command: str) -> None:
 def test_certificates_are_handed_over_to_the_account(tmp_path: Path) -> None:
     """In the home of their owner, for nobody else; what the Hub had is gone."""
     config = 'c.JupyterHub.spawner_class = "localprocess"\n'
-    with system_users("hubtesttls") as people, running_hub(
-        tmp_path, config, bin_directory=public_environment()
-    ) as hub:
+    with system_users("hubtesttls") as people, running_hub(tmp_path, config, bin_directory=public_environment()) as hub:
         (name,) = people
         person = with_server(hub, name)
         assert person.get(f"/user/{name}/lab").status_code == 200

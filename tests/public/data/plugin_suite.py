@@ -17,6 +17,13 @@ from jupyterhub.tests.utils import add_user, api_request, async_requests, auth_h
 from jupyterhub.tests.utils import public_host as host_of
 
 
+@pytest.fixture(autouse=True)
+def trust_the_hub(app, monkeypatch):
+    """With `SSL_ENABLED` in the environment the same suite runs over TLS."""
+    if app.external_certs:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", app.external_certs["files"]["ca"])
+
+
 async def start_server(app, user, **kwargs):
     response = await api_request(app, "users", user.name, "server", method="post", **kwargs)
     while user.spawner.pending:
@@ -39,7 +46,9 @@ async def test_the_hub_has_its_known_shape(app):
     assert app is MockHub.instance()
     assert app.base_url == "/@/space%20word/" and app.bind_url.endswith("/@/space%20word/")
     assert app.config.Authenticator.allow_all is True
-    assert app.config.ConfigurableHTTPProxy.api_url.startswith("http://127.0.0.1:")
+    scheme = "https" if os.environ.get("SSL_ENABLED") else "http"
+    assert public_url(app).startswith(f"{scheme}://") and app.hub.api_url.startswith(f"{scheme}://")
+    assert app.config.ConfigurableHTTPProxy.api_url.startswith(f"{scheme}://127.0.0.1:")
     assert app.spawner_class is MockSpawner and isinstance(app.authenticator, MockPAMAuthenticator)
     assert app.users["admin"].admin and not app.users["user"].admin
     assert app.tornado_settings is app.users.settings
