@@ -13,7 +13,17 @@ from pathlib import Path
 
 from jupyterhub.core.known_plugins import KNOWN_PACKAGES
 
-from .upstream import _run, cache_directory
+from .upstream import VERSION, _run, cache_directory
+
+#: A cluster that nobody asks anything: KubeSpawner wants to know of one when it is made.
+CLUSTER = """
+apiVersion: v1
+kind: Config
+current-context: none
+contexts: [{name: none, context: {cluster: none, user: none}}]
+clusters: [{name: none, cluster: {server: "http://127.0.0.1:1"}}]
+users: [{name: none, user: {}}]
+"""
 
 ROOT = Path(__file__).resolve().parents[2]
 EXTRAS = sorted({package.extra for packages in KNOWN_PACKAGES.values() for package in packages} | {"culler", "singleuser"})
@@ -32,4 +42,18 @@ def packages_environment() -> Path:
         here = f"{ROOT}[{','.join(EXTRAS)}]"
         _run(environment / "bin/pip", "install", "--quiet", "--editable", here, "oauthenticator[mediawiki]")
         stamp.write_text(wanted)
+    return environment / "bin"
+
+
+def environment_beside_upstream(packages: list[str]) -> Path:
+    """Return the commands of an environment with these requirements beside JupyterHub 6.1.1. Raises NotAvailable."""
+    digest = hashlib.sha256(" ".join(packages).encode()).hexdigest()[:8]
+    environment = cache_directory() / f"packages-upstream-{VERSION}-{digest}"
+    stamp = environment / "complete"
+    if not stamp.exists():
+        shutil.rmtree(environment, ignore_errors=True)
+        environment.parent.mkdir(parents=True, exist_ok=True)
+        _run(sys.executable, "-m", "venv", environment)
+        _run(environment / "bin/pip", "install", "--quiet", f"jupyterhub=={VERSION}", *packages)
+        stamp.touch()
     return environment / "bin"

@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
+import jupyterhub
 from jupyterhub.core.known_plugins import KNOWN_PACKAGES
 
 from .hub_process import HubProcess, wait_for
-from .packages_environment import packages_environment
+from .packages_environment import CLUSTER, environment_beside_upstream, packages_environment
 from .person import Person
+from .upstream import VERSION as UPSTREAM_VERSION
 from .upstream import NotAvailable
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
@@ -54,32 +56,32 @@ def start_hub(commands: Path, tmp_path: Path) -> Iterator[Callable[..., HubProce
 # By name
 
 
-#: A cluster that nobody asks anything: KubeSpawner wants to know of one when it is made.
-CLUSTER = """
-apiVersion: v1
-kind: Config
-current-context: none
-contexts: [{name: none, context: {cluster: none, user: none}}]
-clusters: [{name: none, cluster: {server: "http://127.0.0.1:1"}}]
-users: [{name: none, user: {}}]
-"""
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Run a program of this directory in one of the environments; returns its last line."""
+    directory = tmp_path_factory.mktemp("run")
+    (directory / "cluster").write_text(CLUSTER)
+
+    def run_in(commands: Path, program: str, *arguments: str) -> str:
+        done = subprocess.run(
+            [commands / "python", HERE / program, *arguments],
+            cwd=directory,
+            env={**os.environ, "KUBECONFIG": str(directory / "cluster")},
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout.splitlines()[-1]
+
+    return run_in
 
 
 @pytest.fixture(scope="module")
-def told(commands: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def told(commands: Path, run: Callable[..., str]) -> Any:
     """What the classes say of themselves."""
-    cluster = tmp_path_factory.mktemp("cluster") / "config"
-    cluster.write_text(CLUSTER)
-    done = subprocess.run(
-        [commands / "python", HERE / "packages_probe.py"],
-        env={**os.environ, "KUBECONFIG": str(cluster)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(run(commands, "packages_probe.py"))
 
 
 @pytest.mark.parametrize("group", KNOWN_PACKAGES)
@@ -101,6 +103,42 @@ def test_spawners_give_their_server_what_it_needs(told: Any):
         assert env["JUPYTERHUB_SERVICE_PREFIX"] == f"/user/{user}/", path
         # The state came here as JSON, as it goes into the database: no secret is in it.
         assert "secret" not in json.dumps(about["state"]), path
+
+
+# Beside JupyterHub 6.1.1
+
+COMPARED = {"docker": "dockerspawner", "batch": "batchspawner", "kubernetes": "jupyterhub-kubespawner"}
+
+
+@pytest.fixture(scope="module")
+def beside_upstream(commands: Path) -> Path:
+    """The same releases in an environment of JupyterHub 6.1.1."""
+    frozen = subprocess.run([commands / "pip", "freeze"], capture_output=True, text=True, timeout=60, check=True).stdout
+    try:
+        return environment_beside_upstream([line for line in frozen.splitlines() if line.split("==")[0] in COMPARED.values()])
+    except NotAvailable as reason:
+        pytest.skip(f"NOT RUN, as JupyterHub 6.1.1 could not be had: {reason}")
+
+
+def without_versions(text: str) -> str:
+    """Leave out which JupyterHub it is: images and labels are named for it."""
+    for version in (jupyterhub.__version__, UPSTREAM_VERSION):
+        text = text.replace(version, "VERSION").replace(f':{version.rpartition(".")[0]}"', ':VERSION"')
+    return text
+
+
+@pytest.mark.parametrize("engine", COMPARED)
+def test_spawners_ask_their_engine_for_what_they_ask_it_for_with_jupyterhub_6(
+    commands: Path, beside_upstream: Path, run: Callable[..., str], engine: str
+):
+    """Manifests, scripts, commands, calls, addresses and states of dozens of servers, with the engine stood in for."""
+    here, there = (
+        json.loads(without_versions(run(environment, "packages_answers.py", engine)))
+        for environment in (commands, beside_upstream)
+    )
+    assert len(here) == len(there) > 10
+    for ours, theirs in zip(here, there, strict=True):
+        assert ours == theirs
 
 
 # Authenticators
