@@ -27,6 +27,7 @@ from .bulletin import Board
 from .steps import Step
 
 if TYPE_CHECKING:
+    from ..objects import Server
     from ..spawner import Spawner
     from ..user import User
     from .context import HubContext
@@ -301,9 +302,7 @@ async def _start_process(launch: Launch) -> None:
     if server is None:
         raise PluginMistake(type(spawner).__name__, "start() left the server without an address")
     server.proto, server.ip, server.port = proto, ip, port
-    if launch.context.internal_ssl:
-        # For plugins that wait for it themselves: it lets only the Hub and the proxy in.
-        server.keyfile, server.certfile, server.cafile = internal_pair(launch.context)
+    take_internal_pair(server, launch.context)
 
 
 async def _watch_state(launch: Launch) -> None:
@@ -398,12 +397,17 @@ def server_ssl_context(context: HubContext) -> Any:
     """Return the TLS context with which the Hub talks to servers, or None without internal TLS."""
     if not context.internal_ssl:
         return None
-    keyfile, certfile, cafile = internal_pair(context)
-    return make_ssl_context(keyfile, certfile, cafile=cafile)
+    return make_ssl_context(*_internal_pair(context))
 
 
-def internal_pair(context: HubContext) -> tuple[str, str, str]:
-    """Return the files with which the Hub shows who it is: key, certificate, and whom it trusts."""
+def take_internal_pair(server: Server, context: HubContext) -> None:
+    """Let spawners that wait for their server themselves show what the Hub shows: nobody else is let in."""
+    if context.internal_ssl:
+        server.keyfile, server.certfile, server.cafile = _internal_pair(context)
+
+
+def _internal_pair(context: HubContext) -> tuple[str, str, str]:
+    """Return the Hub's own key and certificate, and whom it trusts."""
     get = context.settings.get
     return get("internal_ssl_key", ""), get("internal_ssl_cert", ""), get("internal_ssl_ca", "")
 

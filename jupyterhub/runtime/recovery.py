@@ -16,7 +16,7 @@ from ..core.lifecycle import Failure, State
 from ..core.urls import url_path_join
 from ..net import wait_for_answer
 from ..store import runs
-from .launch import call_plugin, server_ssl_context
+from .launch import call_plugin, server_ssl_context, take_internal_pair
 
 if TYPE_CHECKING:
     from .context import HubContext
@@ -123,6 +123,7 @@ class Recovery:
         if server is None:
             manager.found_dead(handle, process_gone=False, why="its address is not known")
             return
+        take_internal_pair(server, context)
         if runs_now:
             try:
                 url = await call_plugin(context, f"{type(spawner).__name__}.get_url", spawner.get_url, 60)

@@ -23,6 +23,7 @@ from .person import Person
 from .public_environment import public_environment
 from .system_users import system_users
 from .test_survival import Listener, execute
+from .upstream import upstream_environment
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -252,6 +253,16 @@ def test_an_address_of_the_proxy_without_tls_is_named(tmp_path: Path) -> None:
         assert "ConfigurableHTTPProxy.api_url has to begin with https://" in hub.log_tail()
     finally:
         hub.clean_up()
+
+
+@pytest.mark.engine
+def test_a_server_of_jupyterhub_6(tmp_path: Path) -> None:
+    """It finds its certificate, and the Hub, by the same variables."""
+    with running_hub(tmp_path, bin_directory=upstream_environment().bin) as hub:
+        ada = with_server(hub, "ada")
+        assert ada.get("/user/ada/lab").status_code == 200
+        assert ada.get("/user/ada/api/status").status_code == 200
+        assert refused(f"{server_url(hub)}/user/ada/api", hub.authority("notebooks-ca"))
 
 
 @pytest.mark.parametrize("command", [NODE] if NODE else [])
