@@ -13,7 +13,7 @@ from traitlets import Any as AnyTrait
 from traitlets import List
 
 from ..aio import exponential_backoff, maybe_future
-from ..net import wait_for_answer
+from ..net import make_ssl_context, wait_for_answer
 from .state import ServerView
 from .traits import PollTraits
 
@@ -29,7 +29,6 @@ class Polling(PollTraits, ServerView):
     _poll_callback = AnyTrait()
     _callbacks: Any = List()
 
-    internal_ssl: Any
     poll: Callable[[], Any]
     _exit_status: int | None = None
     _restarted = False
@@ -94,9 +93,11 @@ class Polling(PollTraits, ServerView):
         status: int | None = await maybe_future(self.poll())
         if status is None and self._restarted:
             self._restarted = False
-            if self.url and not self.internal_ssl:
+            server = self.server
+            if server is not None and self.url:
+                tls = make_ssl_context(server.keyfile, server.certfile, cafile=server.cafile)
                 with contextlib.suppress(OSError, TimeoutError, ValueError):
-                    await wait_for_answer(f"{self.url}/api", timeout=self.http_timeout)
+                    await wait_for_answer(f"{self.url}/api", timeout=self.http_timeout, ssl_context=tls)
         return status
 
     async def poll_and_notify(self) -> int | None:
