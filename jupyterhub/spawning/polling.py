@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
-from contextvars import ContextVar
+import math
+import random
+from collections.abc import Awaitable, Callable
+from contextvars import Context, ContextVar
 from typing import Any
 
-from tornado.ioloop import PeriodicCallback
 from traitlets import Any as AnyTrait
 from traitlets import List
 
@@ -19,8 +20,48 @@ from .traits import PollTraits
 
 __all__ = ["Polling"]
 
+_NO_CONTEXT = Context()
+"""Polls belong to nobody's request, whichever started the server."""
+
 _polling: ContextVar[tuple[int, ...]] = ContextVar("polling", default=())
 """Ids of the spawners whose shared poll the present code is part of."""
+
+
+SHARED_WAKE = 0.25
+"""Seconds to whose multiples polls are put off, so that those of a thousand servers share a few wake-ups."""
+
+
+class _Beat:
+    """Awaits `call()` again and again, `seconds` after it last ended, give or take `jitter` as a part of that."""
+
+    __slots__ = ("_call", "_jitter", "_seconds", "_stopped", "_task", "_timer")
+
+    def __init__(self, call: Callable[[], Awaitable[None]], seconds: float, jitter: float) -> None:
+        self._call, self._seconds, self._jitter = call, seconds, jitter
+        self._stopped = False
+        self._task: asyncio.Future[None] | None = None
+        self._schedule()
+
+    def _schedule(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._seconds * (1 + self._jitter * (random.random() - 0.5))
+        if self._seconds > 10 * SHARED_WAKE:
+            due = math.ceil(due / SHARED_WAKE) * SHARED_WAKE
+        self._timer = loop.call_at(due, self._begin, context=_NO_CONTEXT)
+
+    def _begin(self) -> None:
+        self._task = asyncio.ensure_future(self._run())
+
+    async def _run(self) -> None:
+        await self._call()
+        self._task = None
+        if not self._stopped:
+            self._schedule()
+
+    def stop(self) -> None:
+        """No more calls; one under way, which may be whoever stops this, goes on."""
+        self._stopped = True
+        self._timer.cancel()
 
 
 class Polling(PollTraits, ServerView):
@@ -40,10 +81,7 @@ class Polling(PollTraits, ServerView):
         if self.poll_interval <= 0:
             self.log.debug("%s is not polled", self._log_name)
             return
-        self._poll_callback = PeriodicCallback(
-            self._poll_periodically, 1000 * self.poll_interval, jitter=self.poll_jitter
-        )
-        self._poll_callback.start()
+        self._poll_callback = _Beat(self._poll_periodically, self.poll_interval, self.poll_jitter)
 
     def stop_polling(self) -> None:
         """Poll no more."""
