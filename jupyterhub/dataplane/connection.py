@@ -328,6 +328,8 @@ class ClientConnection(RequestReader):
 
     def leave(self) -> None:
         """This connection is no longer a client's: it is closed, or has become a WebSocket."""
+        # It knows us and we know it: nobody else would be rid of the two for a while.
+        self._parser = None
         self.server.clients.discard(self)
         if self.server.draining:
             self.server.drained()

@@ -126,6 +126,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server._connections.discard(self)
+        self._parser = None
         if self._working is not None:
             self._working.cancel()
 

@@ -119,14 +119,17 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         client, exchange = self.client, self.exchange
         if exchange is None or client is None:
+            self._parser = None
             self._pool.forget(self)
             return
         if self._until_close and exc is None:
             self.on_message_complete()
             self._flush(client)
             self._finish()
+            self._parser = None
             return
         self.exchange = self.client = None
+        self._parser = None
         client.upstream_lost(exchange, self, exc)
 
     def pause_writing(self) -> None:
@@ -352,5 +355,6 @@ class UpstreamConnection(asyncio.Protocol):
         exchange = self.exchange
         assert exchange is not None
         self.client = self.exchange = None
+        self._parser = None
         exchange.response_started = True
         join(client, self, exchange, rest)
