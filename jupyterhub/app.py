@@ -308,7 +308,10 @@ Try it out on another port, below a path:
         if self.internal_ssl:
             from .runtime.certificates import prepare_internal_tls
 
-            prepare_internal_tls(self)
+            try:
+                prepare_internal_tls(self)
+            except (OSError, ValueError) as error:
+                self.fail(f"The certificates of JupyterHub.internal_ssl cannot be had: {error}")
 
     def init_db(self) -> None:
         """Open the database. A schema that is not ours is refused untouched."""

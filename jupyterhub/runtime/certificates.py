@@ -9,9 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from datetime import timedelta
+from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ..core.clock import utcnow
 from ..spawning.certificates import keep_key_private, make_pair, open_store
 
 if TYPE_CHECKING:
@@ -26,6 +30,8 @@ TRUST = {
     "services-ca": ("hub-ca", "proxy-api-ca"),
 }
 LOCAL_NAMES = ("IP:127.0.0.1", "IP:0:0:0:0:0:0:0:1", "DNS:localhost")
+#: How long before its end a pair is replaced, at a start of the Hub.
+RENEW_BEFORE = timedelta(days=30)
 #: Name of the Hub's own pair.
 HUB = "hub-internal"
 
@@ -33,8 +39,9 @@ HUB = "hub-internal"
 def prepare_internal_tls(app: Any) -> None:
     """Make or find everything, and set the application's attributes `internal_…` to the files.
 
-    Authorities of `external_ssl_authorities` are taken as they are; existing pairs are used again, unless
-    `recreate_internal_certs` empties the store first.
+    Authorities of `external_ssl_authorities` are taken as they are; existing pairs are used again while they
+    are good, unless `recreate_internal_certs` empties the store first. Raises OSError when the store or a file cannot be
+    used, ValueError for an authority that cannot sign or a name that is none.
     """
     # Servers and services run in other directories.
     location = app.internal_certs_location = os.path.abspath(os.path.expanduser(app.internal_certs_location))
@@ -85,12 +92,24 @@ def _make_authority(store: Certipy, name: str) -> None:
         store.create_ca(name)
 
 
-def _pair(store: Certipy, name: str, authority: str, alternative_names: list[str]) -> dict[str, str]:
-    """Return the files of a pair, made if it is not there."""
-    from certipy import CertNotFoundError
+def _is_good(path: str, alternative_names: list[str]) -> bool:
+    from cryptography.x509 import DNSName, IPAddress, SubjectAlternativeName, load_pem_x509_certificate
 
     try:
-        record = store.store.get_record(name)
-    except CertNotFoundError:
+        certificate = load_pem_x509_certificate(Path(path).read_bytes())
+    except (OSError, ValueError):
+        return False
+    names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
+    known = {f"DNS:{name}" for name in names.get_values_for_type(DNSName)}
+    known |= {f"IP:{address}" for address in names.get_values_for_type(IPAddress)}
+    wanted = {name for name in alternative_names if name.startswith("DNS:")}
+    wanted |= {f"IP:{ip_address(name[3:])}" for name in alternative_names if name.startswith("IP:")}
+    return wanted <= known and certificate.not_valid_after_utc - utcnow() > RENEW_BEFORE
+
+
+def _pair(store: Certipy, name: str, authority: str, alternative_names: list[str]) -> dict[str, str]:
+    """Return the files of a pair; it is made if there is none, or none that is good for the names and for a while."""
+    record = store.store.store.get(name)
+    if record is None or not _is_good(record["files"]["cert"], alternative_names):
         record = make_pair(store, name, authority, alternative_names)
     return {"keyfile": record["files"]["key"], "certfile": record["files"]["cert"], "cafile": record["files"]["ca"]}

@@ -61,7 +61,15 @@ def keep_key_private(store: Certipy, name: str) -> None:
 
 
 def make_pair(store: Certipy, name: str, authority: str, alt_names: list[str]) -> dict[str, Any]:
-    """Make a key and a certificate of this name, in place of the former pair. Returns the store's record."""
+    """Make a key and a certificate of this name, in place of the former pair. Returns the store's record.
+
+    Raises ValueError when the authority cannot sign it.
+    """
+    if not store.store.get_record(authority)["files"].get("key"):
+        raise ValueError(
+            f"The authority {authority} is known without its key and cannot sign {name}: give it a `key` in "
+            "JupyterHub.external_ssl_authorities"
+        )
     keep_key_private(store, name)
     record: dict[str, Any] = store.create_signed_pair(name, authority, alt_names=alt_names, overwrite=True)
     return record

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from cryptography import x509
 
 from jupyterhub.net import make_ssl_context
+from jupyterhub.runtime import certificates as runtime_certificates
 from jupyterhub.runtime.certificates import TRUST, prepare_internal_tls
 from jupyterhub.spawning import certificates, fakes
 
@@ -80,6 +82,32 @@ def test_a_second_start_finds_everything(app: Application) -> None:
     assert again.internal_ssl_cert == app.internal_ssl_cert
 
 
+def test_pairs_that_are_no_longer_good_are_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another name, soon over, damaged; the authorities stay, so that everybody goes on trusting everybody."""
+    app = Application(str(tmp_path))
+    prepare_internal_tls(app)
+    authority = (tmp_path / "hub-ca/hub-ca.crt").read_bytes()
+
+    def text() -> str:
+        return Path(app.internal_ssl_cert).read_text()
+
+    seen = [text()]
+    for change in (
+        lambda: setattr(app, "trusted_alt_names", ["DNS:hub.example", "IP:::1"]),
+        lambda: monkeypatch.setattr(runtime_certificates, "RENEW_BEFORE", timedelta(days=6 * 365)),
+        lambda: Path(app.internal_ssl_cert).write_text("half of a certif"),
+    ):
+        change()
+        prepare_internal_tls(app)
+        assert text() not in seen
+        seen.append(text())
+        monkeypatch.undo()
+        prepare_internal_tls(app)
+        assert text() == seen[-1], "it is good now"
+    assert "hub.example" in names_in(app.internal_proxy_certs["proxy-client"]["certfile"])
+    assert (tmp_path / "hub-ca/hub-ca.crt").read_bytes() == authority
+
+
 def test_a_relative_location_is_the_same_for_everybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Servers and services run in other directories than the Hub."""
     monkeypatch.chdir(tmp_path)
@@ -108,6 +136,13 @@ def test_an_authority_from_elsewhere_is_used(app: Application, tmp_path: Path) -
         for path in (create(other, "user-ada")["certfile"], files["cert"])
     )
     certificate.verify_directly_issued_by(authority)
+
+
+def test_an_authority_without_its_key_is_named(app: Application, tmp_path: Path) -> None:
+    files = {"cert": f"{app.internal_certs_location}/hub-ca/hub-ca.crt"}
+    other = Application(str(tmp_path), external_ssl_authorities={"hub-ca": files})
+    with pytest.raises(ValueError, match="hub-ca is known without its key and cannot sign hub-internal"):
+        prepare_internal_tls(other)
 
 
 def test_starts_at_the_same_time_lose_nothing(app: Application) -> None:
