@@ -169,7 +169,3 @@ class Directory:
     async def raw_scopes(self, user: User) -> list[str]:
         """Return the raw scopes of the user's roles, those of its groups included."""
         return await self._context.database.read(grant_store.raw_scopes_of_user, user.id)
-
-    async def scopes_for_start(self, user: User, role_names: list[str]) -> tuple[list[str], list[str]]:
-        """Return the raw scopes of these roles and those of the user's, in one look. Raises RoleNotFound."""
-        return await self._context.database.read(grant_store.scopes_for_start, user.id, list(role_names))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 STOP_TIMEOUT = 600.0
 #: Seconds one `poll` or closing hook may take.
 HOOK_TIMEOUT = 120.0
+#: The role whose scopes a server's token has where its spawner does not ask for others (rbac §8.4).
+SERVER_ROLE = "server"
 #: Seconds between two looks at `get_state` while `start` runs: what a plugin has created must be in the database
 #: before a crash can make us forget it.
 STATE_WATCH_INTERVAL = 0.5
@@ -70,6 +72,8 @@ class Launch:
     options: dict[str, Any] | None = None
     handler: Any = None
     requested_by: str = ""
+    #: Raw scopes: those of the role for servers where the spawner asks for none itself, and those its owner holds.
+    scopes: tuple[Sequence[str], Sequence[str]] = ((), ())
     began: float = field(default_factory=time.monotonic)
     begun: list[str] = field(default_factory=list)
     phases: list[Phase] = field(default_factory=list)
@@ -207,7 +211,9 @@ async def resolve_token_scopes(launch: Launch) -> list[str]:
     requested: Any = spawner.server_token_scopes
     if callable(requested):
         requested = await launch.plugin("server_token_scopes", lambda: spawner.server_token_scopes(spawner))
-    default, held = await context.directory.scopes_for_start(launch.user, [] if requested else ["server"])
+    default, held = launch.scopes
+    if not requested and callable(spawner.server_token_scopes):
+        default = await context.directory.role_scopes(SERVER_ROLE)
     requested = requested or default
     groups = launch.user.group_names
     resolution = expand.server_token_scopes(
@@ -466,4 +472,4 @@ async def check_still_running(launch: Launch) -> None:
         raise ServerStillRunning(launch.user.name, spawner.name)
 
 
-__all__ = ["ALL_STEPS", "PHASE_OF_STEP", "STEPS", "Launch", "Phase", "call_plugin", "check_still_running"]
+__all__ = ["ALL_STEPS", "PHASE_OF_STEP", "SERVER_ROLE", "STEPS", "Launch", "Phase", "call_plugin", "check_still_running"]

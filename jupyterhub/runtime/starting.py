@@ -17,11 +17,11 @@ from ..core.errors import (
     TooManyStarts,
 )
 from ..core.lifecycle import Event, State
-from ..store import runs
+from ..store import grants
 from .failures import FailureTally, explain
 from .following import TAIL_LINES, failed_event, read_output
 from .handles import Handle, Start, new_future
-from .launch import PHASE_OF_STEP, STEPS, Launch, check_still_running
+from .launch import PHASE_OF_STEP, SERVER_ROLE, STEPS, Launch, check_still_running
 from .steps import Step, finish_despite_cancellation, run_steps
 from .stopping import Stops
 from .table import ServerTable
@@ -77,9 +77,11 @@ class Starts:
         try:
             await self._admit(handle, handler)
             spawner = user.renew_spawner(server_name)
-            row = await context.database.run(
-                runs.begin,
+            row, scopes = await context.database.run(
+                grants.begin_run,
                 handle.record.id,
+                user.id,
+                [] if spawner.server_token_scopes else [SERVER_ROLE],
                 owner=context.leases.process_id,
                 options=options,
                 base_url=user.server_path(server_name),
@@ -101,6 +103,7 @@ class Starts:
             options=options,
             handler=handler,
             requested_by=requested_by.name if requested_by else "",
+            scopes=scopes,
         )
         self._table.bind(handle, launch)
         handle.cancelled, handle.stop = False, None
