@@ -6,6 +6,7 @@ import json
 import os
 import ssl
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -243,6 +244,23 @@ def test_with_new_certificates_the_proxy_is_adopted_all_the_same(tmp_path: Path)
         assert Path(hub.authority("hub-ca")).read_text() != old
         assert (hub.directory / "proxy.pid").read_text() == proxy
         assert with_server(hub, "ada").get("/user/ada/lab").status_code == 200
+
+
+def test_certificates_are_made_beforehand(tmp_path: Path) -> None:
+    """For a proxy that something else starts; a word about it when they would not be used."""
+    done = subprocess.run(
+        [sys.executable, "-m", "jupyterhub", "--generate-certs"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "internal_ssl is False" in done.stderr
+    for name in ("hub-internal", "proxy-api", "proxy-client"):
+        assert (tmp_path / f"internal-ssl/{name}/{name}.crt").is_file()
+    assert not (tmp_path / "jupyterhub.sqlite").exists()
 
 
 def test_an_address_of_the_proxy_without_tls_is_named(tmp_path: Path) -> None:
