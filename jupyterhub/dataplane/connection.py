@@ -76,6 +76,7 @@ class ClientConnection(RequestReader):
         self._queue.clear()
         if self._task is not None:
             self._task.cancel()
+            self._task = None
         if current is not None and current.upstream is not None:
             current.upstream.abandon()
 

@@ -69,7 +69,8 @@ class UpstreamConnection(asyncio.Protocol):
         #: Seconds the target is willing to wait for another request, when it said so; 0 when it did not.
         self.idle_timeout = 0.0
         self.uses = 0
-        self._parser: Any = httptools.HttpResponseParser(self)
+        #: Made with the connection: the two know each other, and are only parted when it is lost.
+        self._parser: Any = None
         self._out: list[bytes] = []
         self._reset()
 
@@ -114,6 +115,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
+        self._parser = httptools.HttpResponseParser(self)
         watch_peer(transport.get_extra_info("socket"))
 
     def connection_lost(self, exc: Exception | None) -> None:
