@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tornado.httputil import HTTPHeaders
@@ -20,6 +21,7 @@ from .aio import exponential_backoff
 __all__ = [
     "ServerAnswer",
     "ServerExited",
+    "ServerSilent",
     "can_connect",
     "fetch_head",
     "make_ssl_context",
@@ -78,9 +80,17 @@ async def wait_for_server(ip: str, port: int, timeout: float = 10) -> None:
 class ServerExited(ConnectionError):
     """The server ended before it answered; `exit_status` is that of its process."""
 
-    def __init__(self, url: str, exit_status: int) -> None:
+    def __init__(self, url: str, exit_status: Any) -> None:
         super().__init__(f"The server at {url} ended with exit status {exit_status} before it answered")
         self.exit_status = exit_status
+
+
+class ServerSilent(TimeoutError):
+    """The server gave no answer that counts; `answer` is its last one of 500 and above, if there was any."""
+
+    def __init__(self, url: str, timeout: float, last: str, answer: ServerAnswer | None) -> None:
+        super().__init__(f"The server at {url} did not answer within {timeout:g} seconds: {last}")
+        self.answer = answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +163,12 @@ async def wait_for_answer(
 ) -> ServerAnswer:
     """Wait until `url` answers with a status below 500, and return that answer.
 
-    `gone` is asked between attempts: an exit status ends the wait with ServerExited. Raises TimeoutError after
+    `gone` is asked between attempts: an exit status ends the wait with ServerExited. Raises ServerSilent after
     `timeout` seconds, with what was seen last.
     """
     end = time.monotonic() + timeout
     last, seen = "no attempt was possible", False
+    worst: ServerAnswer | None = None
     while True:
         left = end - time.monotonic()
         if left > 0:
@@ -165,7 +176,7 @@ async def wait_for_answer(
                 answer = await fetch_head(url, timeout=min(ATTEMPT_TIMEOUT, left), ssl_context=ssl_context)
                 if answer.code < 500:
                     return answer
-                last, seen = f"it answered {answer.code} {answer.reason}".rstrip(), True
+                last, seen, worst = f"it answered {answer.code} {answer.reason}".rstrip(), True, answer
             except (OSError, ValueError, asyncio.TimeoutError) as error:
                 # An attempt that only our own deadline cut short says less than the one before.
                 cut_short = isinstance(error, (TimeoutError, asyncio.TimeoutError)) and left < ATTEMPT_TIMEOUT
@@ -176,7 +187,7 @@ async def wait_for_answer(
             raise ServerExited(url, status)
         left = end - time.monotonic()
         if left <= 0:
-            raise TimeoutError(f"The server at {url} did not answer within {timeout:g} seconds: {last}")
+            raise ServerSilent(url, timeout, last, worst)
         # A pause in proportion to the wait so far: a server that boots in 2 s is noticed within a tenth of a second,
         # one that takes minutes is asked once per second.
         pause = min(max((timeout - left) * WAIT_PROPORTION, SHORTEST_PAUSE), LONGEST_PAUSE)

@@ -17,6 +17,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any, Final
 
+from .classify.causes import title_of
 from .errors import IllegalMove
 
 __all__ = [
@@ -165,9 +166,16 @@ class Failure:
     next_step: str = ""
     detail: str = ""
 
+    @property
+    def title(self) -> str:
+        """The heading under which the owner reads it."""
+        return title_of(self.cause)
+
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values; empty members are left out."""
-        found: dict[str, Any] = {"cause": self.cause, "message": self.message, "status": self.status}
+        found: dict[str, Any] = {
+            "cause": self.cause, "title": self.title, "message": self.message, "status": self.status
+        }  # fmt: skip
         for name in ("html_message", "phase", "next_step", "detail"):
             if value := getattr(self, name):
                 found[name] = value

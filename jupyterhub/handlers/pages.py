@@ -31,7 +31,7 @@ from ..store import shares as share_store
 from ..web import authz, errors, redirects
 from .base import FAST_FAILURE_SECONDS, BaseHandler
 from .token_choices import lifetime_options, written_scopes
-from .views import CAUSE_NAMES, phases_for_page, split_tokens, view_server, view_servers
+from .views import phases_for_page, split_tokens, view_server, view_servers
 
 __all__ = [
     "AcceptShareHandler",
@@ -354,7 +354,9 @@ class SpawnPendingHandler(ServerPage):
             "server_name": server_name,
             "auth_state": await auth_state_of(self, user),
         }
-        if status.pending:
+        failed = status.failure is not None and status.failure.cause != "cancelled"
+        # A start that failed is explained at once, however long it takes to clear away what it had begun.
+        if status.pending and not (failed and status.state is State.UNDOING):
             records = await self.context.directory.server_records(user)
             server = view_server(self.context, user, server_name, records.get(server_name))
             name = "stop_pending.html" if status.pending == "stop" else "spawn_pending.html"
@@ -400,7 +402,7 @@ class SpawnPendingHandler(ServerPage):
                 "failed_message": failure.message,
                 "failed_html_message": failure.html_message,
                 "failure": failure,
-                "failure_title": CAUSE_NAMES.get(failure.cause, "The server did not start"),
+                "failure_title": failure.title,
                 "phases": phases_for_page(status.phases),
                 "output": await self.context.servers.output_tail(user, server_name),
                 "exception": None,
@@ -408,7 +410,8 @@ class SpawnPendingHandler(ServerPage):
         page = await self.render_template(
             "not_running.html",
             spawn_url=spawn_url,
-            may_start=True,
+            may_start=status.stopped,
+            clearing_away=not status.stopped,
             cancelled=failure is not None and failure.cause == "cancelled",
             implicit_spawn_seconds=0,
             **common,

@@ -22,16 +22,8 @@ PHASE_NAMES = {
     "starting": "Starting the server",
     "connecting": "Waiting for the server to answer",
     "routing": "Connecting it to the proxy",
+    "running": "Running",
     "stopping": "Stopping",
-}
-
-#: What a classified failure is called on pages; other causes are shown as "The server did not start".
-CAUSE_NAMES = {
-    "cancelled": "The start was cancelled",
-    "start-timeout": "The server took too long to start",
-    "http-timeout": "The server did not answer in time",
-    "not-stopped": "The server may not have stopped",
-    "unhealthy": "The server stopped working",
 }
 
 

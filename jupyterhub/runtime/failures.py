@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import asyncio
+import re
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from tornado import web
 
-from ..core import admission, classify
+from .._version import INTERFACE_VERSION
+from ..core import admission
+from ..core.classify import Evidence, classify
 from ..core.clock import utcnow
 from ..core.errors import StartCancelled, StartFailed
 from ..core.lifecycle import Failure
@@ -17,6 +21,9 @@ if TYPE_CHECKING:
     from .launch import Launch
 
 
+TIMEOUTS = (TimeoutError, asyncio.TimeoutError)
+
+
 def explain(
     launch: Launch, error: BaseException, phase: str, output: list[str], cancelled: bool
 ) -> tuple[Failure, Exception]:
@@ -24,21 +31,33 @@ def explain(
     if cancelled:
         failure = Failure(cause="cancelled", message="The start was cancelled.", phase=phase, at=utcnow())
         return failure, StartCancelled(failure)
-    verdict = classify.classify(
-        error_type=type(error).__name__,
-        message=str(error),
-        errno=getattr(error, "errno", None),
-        exit_status=getattr(error, "exit_status", None),
-        output=output,
-        phase=phase,
-        plugin=type(launch.spawner).__name__,
-        start_timeout=float(launch.spawner.start_timeout),
-        http_timeout=float(launch.spawner.http_timeout),
+    spawner = launch.spawner
+    answer = getattr(error, "answer", None)
+    verdict = classify(
+        Evidence(
+            error_type="TimeoutError" if isinstance(error, TIMEOUTS) else type(error).__name__,
+            message=_text_of(error),
+            because="\n".join(f"{type(each).__name__}: {each}" for each in _causes_of(error)),
+            errno=_first_errno(error),
+            exit_status=exit_number(getattr(error, "exit_status", None)),
+            output="\n".join(output),
+            phase=phase,
+            call=launch.calling,
+            command=next(iter(spawner.cmd or []), ""),
+            plugin=type(spawner).__name__,
+            start_timeout=float(spawner.start_timeout),
+            http_timeout=float(spawner.http_timeout),
+            http_status=error.status_code if isinstance(error, web.HTTPError) else None,
+            answer_status=answer.code if answer is not None else None,
+            server_version=answer.headers.get("X-JupyterHub-Version", "") if answer is not None else "",
+            hub_version=INTERFACE_VERSION,
+            auth_state_missing=launch.auth_state_missing,
+        )
     )
     own_message = getattr(error, "jupyterhub_message", "") or ""
     html = getattr(error, "jupyterhub_html_message", "") or ""
     status = error.status_code if isinstance(error, web.HTTPError) else 500
-    text = own_message or (error.log_message if isinstance(error, web.HTTPError) and error.log_message else "")
+    text = own_message or (_text_of(error) if isinstance(error, web.HTTPError) and error.log_message else "")
     failure = Failure(
         cause=verdict.cause,
         message=text or verdict.sentence,
@@ -55,6 +74,56 @@ def explain(
     outcome = StartFailed(failure)
     outcome.__cause__ = error
     return failure, outcome
+
+
+def _text_of(error: BaseException) -> str:
+    """Return what an exception says, without the phrases that Tornado puts around the text of an HTTP error."""
+    if isinstance(error, web.HTTPError) and error.log_message:
+        return error.log_message % error.args if error.args else error.log_message
+    return str(error)
+
+
+def _causes_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield the exceptions that an exception was raised from, the nearest first."""
+    seen = {id(error)}
+    cause = error.__cause__
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__
+
+
+def _first_errno(error: BaseException) -> int | None:
+    numbers = (getattr(each, "errno", None) for each in (error, *_causes_of(error)))
+    return next((number for number in numbers if isinstance(number, int)), None)
+
+
+def exit_number(status: Any) -> int | None:
+    """Return the number in what a `poll` gave; spawners of containers give a sentence with it."""
+    if status is None or isinstance(status, int):
+        return status
+    found = re.search(r"Exit ?Code['\"]?[=:] ?(-?\d+)", str(status), re.IGNORECASE)
+    return int(found.group(1)) if found else 1
+
+
+def explain_exit(status: Any, output: list[str]) -> Failure:
+    """Return the failure of a server that was ready and has ended by itself."""
+    verdict = classify(
+        Evidence(
+            message="" if isinstance(status, int) else str(status),
+            exit_status=exit_number(status),
+            output="\n".join(output),
+            phase="running",
+        )
+    )
+    return Failure(
+        cause=verdict.cause,
+        message=verdict.sentence,
+        next_step=verdict.next_step,
+        phase="running",
+        detail=f"It ended by itself with exit status {status}.",
+        at=utcnow(),
+    )
 
 
 def lease_lost(error: Exception) -> Failure:
@@ -81,7 +150,7 @@ class FailureTally:
         """A start succeeded."""
         self._count = self._count.after_success()
 
-    def count(self, launch: Launch, failure: Failure, error: BaseException) -> None:
+    def count(self, launch: Launch, failure: Failure, error: BaseException, output: list[str]) -> None:
         """Report a failed start. What the plugin or a policy refused on purpose is no sign of a broken system."""
         reason = getattr(error, "reason", None) if isinstance(error, web.HTTPError) else None
         is_refusal = isinstance(error, web.HTTPError) and error.status_code < 500
@@ -99,6 +168,7 @@ class FailureTally:
             reason=label,
             began=launch.began,
             error=error,
+            output=output,
             expected=is_policy or is_refusal,
         )
         if is_policy or is_refusal:

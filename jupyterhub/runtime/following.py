@@ -12,7 +12,7 @@ from ..core.lifecycle import Failure, State, pending
 from ..spawning.hooks import call_hook
 from .bulletin import Board
 from .handles import Handle
-from .launch import call_plugin
+from .launch import Launch, call_plugin
 
 if TYPE_CHECKING:
     from ..spawner import Spawner
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 TAIL_LINES = 100
 #: Seconds between two looks at the output of a server that starts.
 OUTPUT_INTERVAL = 1.0
+#: Seconds that a failure waits for the output which may explain it: its owner hears of it within a second.
+LAST_WORDS_TIMEOUT = 0.8
 
 
 async def follow_start(context: HubContext, handle: Handle) -> AsyncGenerator[dict[str, Any], None]:
@@ -33,7 +35,8 @@ async def follow_start(context: HubContext, handle: Handle) -> AsyncGenerator[di
         failure = handle.record.failure
         if failure is None:
             raise ServerNotRunning(handle.user.name, handle.name)
-        yield failed_event(failure, handle.output)
+        phases = [phase.to_dict() for phase in handle.launch.phases] if handle.launch else handle.phases
+        yield failed_event(failure, handle.output, phases)
         return
     board = context.bulletin.board(handle.record.id)
     if board is None:
@@ -54,7 +57,7 @@ def _is_ready(handle: Handle) -> bool:
     return handle.state is State.READY
 
 
-def failed_event(failure: Failure, output: list[str]) -> dict[str, Any]:
+def failed_event(failure: Failure, output: list[str], phases: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the terminal event of a start that failed or was cancelled."""
     event: dict[str, Any] = {
         "progress": 100,
@@ -64,6 +67,7 @@ def failed_event(failure: Failure, output: list[str]) -> dict[str, Any]:
         else f"Spawn failed: {failure.detail or failure.message}",
         "failure": failure.to_dict(),
         "log": list(output),
+        "phases": list(phases),
     }
     if failure.html_message:
         event["html_message"] = failure.html_message
@@ -99,7 +103,7 @@ async def ready_event(context: HubContext, handle: Handle) -> dict[str, Any]:
 
 
 async def _merge(context: HubContext, handle: Handle, board: Board) -> AsyncGenerator[dict[str, Any], None]:
-    """Mix the board's events with those of the spawner's progress() and its output, until the board is closed."""
+    """Mix the board's events with the server's output, until the board is closed."""
     queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
     spawner = handle.spawner
 
@@ -109,14 +113,6 @@ async def _merge(context: HubContext, handle: Handle, board: Board) -> AsyncGene
                 queue.put_nowait(event)
         finally:
             queue.put_nowait(None)
-
-    async def from_plugin() -> None:
-        try:
-            async for event in spawner._generate_progress():
-                # Only the Hub says when a server is ready or has failed.
-                queue.put_nowait({name: value for name, value in event.items() if name not in ("ready", "failed")})
-        except Exception as error:
-            context.reporting.plugin_mistake(type(spawner).__name__, f"progress() failed: {error}")
 
     async def from_output() -> None:
         seen = 0
@@ -130,7 +126,6 @@ async def _merge(context: HubContext, handle: Handle, board: Board) -> AsyncGene
     name = handle.log_name
     tasks = [
         context.background.start(from_board(), name=f"events of {name}"),
-        context.background.start(from_plugin(), name=f"progress of {name}"),
         context.background.start(from_output(), name=f"output of {name}"),
     ]
     try:
@@ -142,13 +137,30 @@ async def _merge(context: HubContext, handle: Handle, board: Board) -> AsyncGene
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def read_output(context: HubContext, spawner: Spawner, lines: int) -> list[str]:
+async def relay_progress(context: HubContext, launch: Launch) -> None:
+    """Post what the spawner's `progress` tells on the board of the start, for everybody, and keep its words."""
+    spawner = launch.spawner
+    try:
+        async for event in spawner._generate_progress():
+            launch.board.post(event)
+            if message := str(event.get("message") or ""):
+                launch.messages.append(message)
+    except Exception as error:
+        context.reporting.plugin_mistake(type(spawner).__name__, f"progress() failed: {error}")
+
+
+async def last_words(context: HubContext, launch: Launch, lines: int = TAIL_LINES) -> list[str]:
+    """Return the last lines of a server that has failed: its output, else what its spawner told as progress."""
+    return await read_output(context, launch.spawner, lines, timeout=LAST_WORDS_TIMEOUT) or list(launch.messages)
+
+
+async def read_output(context: HubContext, spawner: Spawner, lines: int, *, timeout: float = 5) -> list[str]:
     """Return the last lines of a server's output from the spawner's optional `logs`, [] when it has none or fails."""
     logs = getattr(spawner, "logs", None)
     if logs is None:
         return []
     try:
-        value = await call_plugin(context, f"{type(spawner).__name__}.logs", lambda: logs(lines), 5)
+        value = await call_plugin(context, f"{type(spawner).__name__}.logs", lambda: logs(lines), timeout)
     except Exception as error:
         context.reporting.plugin_mistake(type(spawner).__name__, f"logs() failed: {error}")
         return []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,7 +21,7 @@ from ..core.clock import utcnow
 from ..core.errors import PluginMistake, ServerStillRunning
 from ..core.scopes import expand
 from ..core.urls import url_escape_path, url_path_join
-from ..net import ServerAnswer, make_ssl_context, wait_for_answer
+from ..net import ServerAnswer, ServerExited, ServerSilent, make_ssl_context, wait_for_answer
 from ..spawning.results import interpret_start_result
 from ..store import runs
 from .bulletin import Board
@@ -38,6 +39,8 @@ STOP_TIMEOUT = 600.0
 HOOK_TIMEOUT = 120.0
 #: The role whose scopes a server's token has where its spawner does not ask for others (rbac §8.4).
 SERVER_ROLE = "server"
+#: Seconds the `poll` may take that tells a server which has ended from one that is slow.
+LAST_LOOK_TIMEOUT = 0.8
 #: Seconds between two looks at `get_state` while `start` runs: what a plugin has created must be in the database
 #: before a crash can make us forget it.
 STATE_WATCH_INTERVAL = 0.5
@@ -82,6 +85,12 @@ class Launch:
     process_gone: bool = False
     #: A sentence when the server may still be running after all we did.
     stop_problem: str = ""
+    #: The plugin's method that was called last.
+    calling: str = ""
+    #: Whether there was no authentication state to give to the hooks.
+    auth_state_missing: bool = False
+    #: What the spawner's `progress` has told, newest last.
+    messages: deque[str] = field(default_factory=lambda: deque(maxlen=100))
     final_state: dict[str, Any] | None = None
     own_token: str = ""
 
@@ -110,6 +119,7 @@ class Launch:
 
         Raises what the plugin raises; TimeoutError names the call.
         """
+        self.calling = what
         return await call_plugin(self.context, f"{type(self.spawner).__name__}.{what}", call, timeout)
 
 
@@ -272,6 +282,7 @@ async def _prepare(launch: Launch) -> None:
     """All hooks before `start` (config §9.1, steps 6 to 11)."""
     spawner, user, context = launch.spawner, launch.user, launch.context
     authenticator = context.authenticator
+    launch.calling = "pre_spawn_start"
     await call_plugin(
         context,
         f"{type(authenticator).__name__}.pre_spawn_start",
@@ -279,6 +290,7 @@ async def _prepare(launch: Launch) -> None:
         float(spawner.start_timeout),
     )
     auth_state = await user.get_auth_state()
+    launch.auth_state_missing = auth_state is None
     await launch.plugin("auth_state_hook", lambda: spawner.run_auth_state_hook(auth_state))
     await launch.plugin("group_overrides", spawner.apply_group_overrides)
     await launch.plugin("apply_user_options", lambda: spawner._run_apply_user_options(spawner.user_options))
@@ -373,17 +385,35 @@ async def _wait_for_answer(launch: Launch) -> None:
     """Wait within `http_timeout` until the server answers HTTP below 500, noticing at once when it dies."""
     spawner, server = launch.spawner, launch.spawner._record.server
     assert server is not None and launch.move is not None
-    answer: ServerAnswer = await wait_for_answer(
-        url_path_join(server.url, "api"),
-        timeout=float(spawner.http_timeout),
-        ssl_context=server_ssl_context(launch.context),
-        gone=lambda: process_exit_status(spawner),
-    )
+    url = url_path_join(server.url, "api")
+    try:
+        answer: ServerAnswer = await wait_for_answer(
+            url,
+            timeout=float(spawner.http_timeout),
+            ssl_context=server_ssl_context(launch.context),
+            gone=lambda: process_exit_status(spawner),
+        )
+    except ServerSilent as error:
+        await _raise_if_gone(launch, url, error)
+        raise
     spawner._jupyterhub_version = answer.headers.get("X-JupyterHub-Version", "")
     _check_version(INTERFACE_VERSION, spawner._jupyterhub_version, spawner.log)
     launch.context.reporting.answered(launch.log_name, launch.began)
     # Only in memory: a Hub that takes over now waits for the answer again, which costs nothing.
     await launch.move("answered", stored=False)
+
+
+async def _raise_if_gone(launch: Launch, url: str, error: ServerSilent) -> None:
+    """Raise ServerExited when `poll` knows that a silent server has ended: the start is over, so it may judge now."""
+    try:
+        status = await call_plugin(
+            launch.context, f"{type(launch.spawner).__name__}.poll", launch.spawner.poll_once, LAST_LOOK_TIMEOUT
+        )
+    except Exception:
+        # The clean-up polls once more and reports what is wrong.
+        return
+    if status is not None:
+        raise ServerExited(url, status) from error
 
 
 def process_exit_status(spawner: Spawner) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import metrics
@@ -12,6 +13,15 @@ if TYPE_CHECKING:
     from .context import HubContext
 
 SERVER_ACTION_SCHEMA = "https://schema.jupyter.org/jupyterhub/events/server-action"
+
+
+def _advice(failure: Failure) -> str:
+    return f"\n  What to do: {failure.next_step}" if failure.next_step else ""
+
+
+def _quoted(output: Sequence[str]) -> str:
+    """Return the last lines of a server marked as its own, so that none can pass for a line of the Hub's log."""
+    return "".join(["\n  The last that it said:", *(f"\n  | {line}" for line in output)]) if output else ""
 
 
 class Reporting:
@@ -50,12 +60,14 @@ class Reporting:
         reason: str,
         began: float,
         error: BaseException | None,
+        output: Sequence[str],
         expected: bool,
     ) -> None:
         """A start failed. An expected failure (a refusal by policy, an HTTP error below 500) has no traceback."""
         log = self._context.log
         text = (
             f"Server {log_name} did not start: {failure.message} [{failure.cause}, phase {failure.phase or 'unknown'}]"
+            f"{_advice(failure)}{'' if expected else _quoted(output)}"
         )
         if expected or error is None:
             log.warning("%s", text)
@@ -78,6 +90,12 @@ class Reporting:
     def exited(self, log_name: str, status: int) -> None:
         """A poll found that a server is gone."""
         self._context.log.warning("Server %s is gone, exit status %s", log_name, status)
+
+    def ended(self, log_name: str, failure: Failure, output: Sequence[str]) -> None:
+        """Why a server that had been ready is gone."""
+        self._context.log.warning(
+            "Server %s: %s [%s]%s%s", log_name, failure.message, failure.cause, _advice(failure), _quoted(output)
+        )
 
     def stopping(self, log_name: str, why: str) -> None:
         """A server is about to be stopped."""

@@ -19,7 +19,7 @@ from ..core.errors import (
 from ..core.lifecycle import Event, State
 from ..store import grants
 from .failures import FailureTally, explain
-from .following import TAIL_LINES, failed_event, read_output
+from .following import failed_event, last_words, relay_progress
 from .handles import Handle, Start, new_future
 from .launch import PHASE_OF_STEP, SERVER_ROLE, STEPS, Launch, check_still_running
 from .steps import Step, finish_despite_cancellation, run_steps
@@ -150,12 +150,23 @@ class Starts:
         assert handle.start is not None
         done = handle.start.done
         began_undo = False
+        messages: asyncio.Task[None] | None = None
+        enter = self._enter(launch)
+
+        def entering(step: Any) -> None:
+            nonlocal messages
+            enter(step)
+            if step.name == "process":
+                messages = self._context.background.start(
+                    relay_progress(self._context, launch), name=f"progress of {handle.log_name}"
+                )
+
         try:
             async with handle.lock:
                 try:
                     if handle.record.state and handle.record.failure and handle.record.failure.cause == "not-stopped":
                         await check_still_running(launch)
-                    await run_steps(steps, launch, begun=launch.begun, entering=self._enter(launch))
+                    await run_steps(steps, launch, begun=launch.begun, entering=entering)
                     launch.end_phases()
                     await self._table.move(handle, Event.ROUTED)
                 except LeaseLost:
@@ -168,6 +179,8 @@ class Starts:
             self._stops.lose(handle, error)
             return
         finally:
+            if messages is not None:
+                messages.cancel()
             if not began_undo:
                 launch.board.close()
         handle.record.failure = None
@@ -204,17 +217,17 @@ class Starts:
         phase = launch.phase
         launch.end_phases()
         spawner = launch.spawner
-        handle.output = await read_output(self._context, spawner, TAIL_LINES)
+        handle.output = await last_words(self._context, launch)
+        handle.phases = [each.to_dict() for each in launch.phases]
         failure, outcome = explain(launch, error, phase, handle.output, cancelled)
         handle.record.failure = failure
         await self._table.move_or_go_on(handle, Event.STOP if cancelled else Event.FAILED, failure=failure.to_dict())
-        if not cancelled:
-            await self._tell_error_hook(launch, error)
-        # Whoever waits hears of it now; the clean-up may take minutes.
-        launch.board.post(failed_event(failure, handle.output))
+        # Whoever waits hears of it now; a hook or the clean-up may take minutes.
+        launch.board.post(failed_event(failure, handle.output, handle.phases))
         launch.board.close()
         if not cancelled:
-            self._failures.count(launch, failure, error)
+            self._failures.count(launch, failure, error, handle.output)
+            await self._tell_error_hook(launch, error)
         spawner._failed = not cancelled
         await self._stops.take_back(handle, launch, failure=failure)
         assert handle.start is not None

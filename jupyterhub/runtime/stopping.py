@@ -12,7 +12,7 @@ from ..core.clock import utcnow
 from ..core.errors import AuthenticationStale, LeaseLost, ServerBusy, ServerNotRunning, StartFailed
 from ..core.lifecycle import Event, Failure, State
 from ..store import runs
-from .failures import lease_lost
+from .failures import explain_exit, lease_lost
 from .following import TAIL_LINES, read_output
 from .handles import Handle, Stop, new_future
 from .launch import STEPS, Launch
@@ -134,6 +134,10 @@ class Stops:
                 return
             if not requested and (launch.process_gone or failure is not None):
                 handle.output = await read_output(self._context, launch.spawner, TAIL_LINES)
+                status = launch.spawner._exit_status
+                if status is not None and failure is not None and failure.cause == "exited" and not handle.restart:
+                    failure = explain_exit(status, handle.output)
+                    self._context.reporting.ended(handle.log_name, failure, handle.output)
             await self.take_back(handle, launch, failure=failure, requested=requested, began=began)
 
     async def take_back(

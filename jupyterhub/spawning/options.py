@@ -45,6 +45,14 @@ class SpawnException(web.HTTPError):
             self.jupyterhub_html_message = message_html
 
 
+class OptionRefused(web.HTTPError):
+    """A chosen option does not fit; the person reads the message."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(400, "%s", message)
+        self.jupyterhub_message = message
+
+
 def simple(form: Mapping[str, Any]) -> dict[str, Any]:
     """Lists of one text become that text, and "on" (a ticked box) becomes True."""
     options: dict[str, Any] = {}
@@ -106,18 +114,12 @@ async def apply_user_options(spawner: Spawner, options: Mapping[str, Any]) -> No
         else:
             _assign(spawner, options, setting)
     except InvalidRequest as error:
-        raise _refusal(str(error)) from error
+        raise OptionRefused(str(error)) from error
     except (web.HTTPError, HubError):
         raise
     except Exception as error:
         spawner.log.exception("%s: the chosen options cannot be applied", spawner._log_name)
-        raise _refusal(f"The chosen options cannot be applied: {str(error) or type(error).__name__}") from error
-
-
-def _refusal(message: str) -> web.HTTPError:
-    refusal = web.HTTPError(400, message)
-    refusal.jupyterhub_message = message  # type: ignore[attr-defined]
-    return refusal
+        raise OptionRefused(f"The chosen options cannot be applied: {str(error) or type(error).__name__}") from error
 
 
 def _base(spawner: Spawner) -> Any:

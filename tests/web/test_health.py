@@ -155,7 +155,7 @@ async def test_without_a_policy_an_end_has_a_reason(hub: LiveHub, monkeypatch: p
     monkeypatch.setattr(ObedientSpawner, "poll", poll)
     await ada.spawners[""].poll_and_notify()
     await hub.settle("ada", "", State.STOPPED)
-    assert "exit status -9" in (await server_of(hub, "ada"))["failure"]["message"]
+    assert "exit status -9" in (await server_of(hub, "ada"))["failure"]["detail"]
 
 
 @pytest.mark.parametrize(

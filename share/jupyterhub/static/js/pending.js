@@ -70,6 +70,14 @@ function showPhases(phases, failed) {
   );
 }
 
+/** The end of the output comes whole with the failure, in place of what has been seen of it. */
+function lastWords(lines) {
+  const box = element("progress-log");
+  box.querySelectorAll(":scope > :not(.progress-log-event)").forEach((line) => line.remove());
+  const told = new Set(Array.from(box.children, (line) => line.textContent));
+  lines.filter((line) => !told.has(line)).forEach((line) => log(line));
+}
+
 function finish() {
   over = true;
   source?.close();
@@ -91,7 +99,8 @@ function failed(event) {
   element("elapsed").textContent = "";
   element("progress-message").textContent = "";
   const cancelled = failure.cause === "cancelled";
-  element("pending-title").textContent = cancelled ? "The start was cancelled" : "The server did not start";
+  element("pending-title").textContent =
+    failure.title || (cancelled ? "The start was cancelled" : "The server did not start");
   document.title = `${element("pending-title").textContent} · JupyterHub`;
   const message = element("failure-message");
   if (event.html_message) {
@@ -116,7 +125,7 @@ function receive(event) {
     return;
   }
   if (event.phases) {
-    showPhases(event.phases, false);
+    showPhases(event.phases, Boolean(event.failed));
   }
   if (typeof event.progress === "number") {
     setProgress(event.progress);
@@ -129,12 +138,11 @@ function receive(event) {
   } else if (event.message) {
     log(event.message, "progress-log-event");
   }
-  // A failed start's last event repeats the end of the output.
-  if (Array.isArray(event.log) && !(event.failed && element("progress-log").childElementCount > 3)) {
-    event.log.forEach((line) => log(line));
-  }
   if (event.failed) {
+    lastWords(event.log || []);
     failed(event);
+  } else if (Array.isArray(event.log)) {
+    event.log.forEach((line) => log(line));
   }
 }
 

@@ -1,0 +1,65 @@
+"""Causes known by what container engines, clusters, batch systems and the network say."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .evidence import Rule, Saying
+
+__all__ = ["ENGINE_RULES"]
+
+_WAIT: Final = "Try again later, or stop a server or a job that you no longer need."
+
+ENGINE_RULES: Final[tuple[Rule, ...]] = (
+    Saying(
+        "name-not-found",
+        r"Name or service not known|Temporary failure in name resolution|nodename nor servname|No address associated|"
+        r"NameResolutionError|getaddrinfo failed|gaierror|no such host",
+        "A machine's name was not found: {line}",
+    ),
+    Saying(
+        "image-denied",
+        r"pull access denied|requested access to the resource is denied|unauthorized: |authentication required|"
+        r"toomanyrequests|no basic auth credentials",
+        "The registry does not give out the container image: {line}",
+        "Check the image's name; the administrator may have to log in to the registry where the servers run.",
+    ),
+    Saying(
+        "image-missing",
+        r"ImageNotFound|ErrImagePull|ImagePullBackOff|InvalidImageName|manifest (?:for \S+ )?(?:not found|unknown)|"
+        r"No such image|repository \S+ not found",
+        "The container image for the server could not be fetched.",
+        "Choose another image, or ask the administrator to check the name and tag of the image.",
+    ),
+    Saying(
+        "engine-unreachable",
+        r"Cannot connect to the Docker daemon|Error while fetching server API version|Is the docker daemon running|"
+        r"Unable to contact slurm controller|Failed to connect to (?:system scope )?bus|cannot connect to server|"
+        r"MaxRetryError|Max retries exceeded with url",
+        "The system that runs the servers does not answer: {line}",
+        "Try again in a moment; if it keeps happening, the administrator has to look whether that system runs and the "
+        "Hub may use it.",
+    ),
+    Saying(
+        "limit-reached",
+        r"exceeded quota|job submit limit|QOSMax\w+|Assoc\w*(?:Max|Grp)\w+|would exceed \S+ .*limit|queue is full|"
+        r"Maximum number of (?:user )?jobs|Pending job limit",
+        "The system that runs the servers allows no more at the moment: {line}",
+        _WAIT,
+    ),
+    Saying(
+        "scheduler-refused",
+        r"(?:sbatch|srun|salloc|qsub|bsub|condor_submit): error|^(?:qsub|bsub): |Batch job submission failed|Unable to run job|"
+        r"Request aborted by \S+|admission webhook \S+ denied|violates PodSecurity|Forbidden.*\bpods?\b",
+        "The scheduler refused the server: {line}",
+        "Choose other options, such as a smaller server or another queue; otherwise tell the administrator.",
+    ),
+    Saying(
+        "no-capacity",
+        r"Insufficient (?:cpu|memory|ephemeral|nvidia)|FailedScheduling|\b\d+/\d+ nodes are available|Unschedulable|"
+        r"no suitable node|(?:queue|pending)\b.*\((?:Resources|Priority|Nodes required.*)\)|pending in queue",
+        "No machine has room for the server at the moment: {line}",
+        "Try again later, or choose a smaller server.",
+    ),
+)
+"""In this order: the wording of one may contain that of a later one."""
