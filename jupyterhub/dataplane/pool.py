@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -64,8 +65,12 @@ async def open_connection(
 class Pool:
     """Unused connections by address of their target, the latest used first."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        """`limit`: unused connections kept for all targets together."""
         self._idle: dict[tuple[Any, ...], list[UpstreamConnection]] = {}
+        self._limit = limit
+        #: All of them, the one that is unused for longest first.
+        self._all: OrderedDict[UpstreamConnection, None] = OrderedDict()
         self.closed = False
 
     def take(self, target: Target, *, repeatable: bool) -> UpstreamConnection | None:
@@ -75,9 +80,13 @@ class Pool:
         """
         waiting = self._idle.get(target.address)
         while waiting:
-            if not repeatable and time.monotonic() - waiting[-1].idle_since > FRESH:
+            connection = waiting[-1]
+            if not repeatable and time.monotonic() - connection.idle_since > FRESH:
                 return None
-            connection = waiting.pop()
+            waiting.pop()
+            del self._all[connection]
+            if not waiting:
+                del self._idle[target.address]
             if not connection.transport.is_closing():
                 return connection
         return None
@@ -90,40 +99,40 @@ class Pool:
         connection.idle_since = time.monotonic()
         waiting = self._idle.setdefault(connection.target.address, [])
         waiting.append(connection)
+        self._all[connection] = None
         if len(waiting) > IDLE_PER_TARGET:
-            waiting.pop(0).transport.close()
+            self._close(waiting[0])
+        elif len(self._all) > self._limit:
+            self._close(next(iter(self._all)))
+
+    def _close(self, connection: UpstreamConnection) -> None:
+        self.forget(connection)
+        connection.transport.close()
 
     def forget(self, connection: UpstreamConnection) -> None:
-        """A connection was closed by its target while it waited."""
-        waiting = self._idle.get(connection.target.address)
-        if waiting and connection in waiting:
-            waiting.remove(connection)
-            if not waiting:
-                del self._idle[connection.target.address]
+        """A connection is closed while it waits."""
+        if connection not in self._all:
+            return
+        del self._all[connection]
+        address = connection.target.address
+        waiting = self._idle[address]
+        waiting.remove(connection)
+        if not waiting:
+            del self._idle[address]
 
     def drop(self, target: Target) -> None:
         """Close the unused connections to a target that no route leads to any more."""
-        for connection in self._idle.pop(target.address, ()):
-            connection.transport.close()
+        for connection in tuple(self._idle.get(target.address, ())):
+            self._close(connection)
 
     def sweep(self, now: float) -> None:
         """Close what nobody has used for long enough."""
-        for address, waiting in list(self._idle.items()):
-            kept = []
-            for connection in waiting:
-                if now - connection.idle_since > (connection.idle_timeout or IDLE_TIMEOUT):
-                    connection.transport.close()
-                else:
-                    kept.append(connection)
-            if kept:
-                self._idle[address] = kept
-            else:
-                del self._idle[address]
+        for connection in tuple(self._all):
+            if now - connection.idle_since > (connection.idle_timeout or IDLE_TIMEOUT):
+                self._close(connection)
 
     def close(self) -> None:
         """Close everything; connections put back later are closed at once."""
         self.closed = True
-        for waiting in self._idle.values():
-            for connection in waiting:
-                connection.transport.close()
-        self._idle.clear()
+        for connection in tuple(self._all):
+            self._close(connection)

@@ -17,7 +17,7 @@ from .metrics import Metrics
 from .options import Options
 from .pages import ErrorPages
 from .pool import Pool
-from .sockets import BACKLOG, most_connections
+from .sockets import BACKLOG, most_connections, most_idle
 from .table import Routes
 from .tls import client_context, reload_context, server_context
 from .websocket import Splice
@@ -36,7 +36,7 @@ class DataPlane:
         self.log = log
         self.routes = routes
         self.metrics = metrics
-        self.pool = Pool()
+        self.pool = Pool(most_idle())
         routes.released = self.pool.drop
         self.forwarding = Forwarding(options)
         self.rewrites_location = bool(options.auto_rewrite or options.protocol_rewrite)

@@ -11,7 +11,7 @@ from typing import Any
 
 from .options import Listen
 
-__all__ = ["BACKLOG", "CannotListen", "bind", "most_connections", "reason", "watch_peer"]
+__all__ = ["BACKLOG", "CannotListen", "bind", "most_connections", "most_idle", "reason", "watch_peer"]
 
 BACKLOG = 2048
 #: Files for everything but clients and their targets: ports, logs, routes, the REST API.
@@ -93,12 +93,19 @@ def watch_peer(connection: Any) -> None:
             connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
+def _files() -> int:
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return files if files != resource.RLIM_INFINITY else 1 << 20
+
+
 def most_connections() -> int:
     """Clients for which there are files enough: each may need a second one for its target."""
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if files == resource.RLIM_INFINITY:
-        return 1 << 20
-    return max(16, (files - _RESERVED_FILES) // 2)
+    return max(16, (_files() - _RESERVED_FILES - most_idle()) // 2)
+
+
+def most_idle() -> int:
+    """Connections to targets that may be kept for later, all targets together."""
+    return min(1024, max(32, _files() // 40))
 
 
 def _remove_stale_socket(path: str) -> None:

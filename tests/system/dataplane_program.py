@@ -292,7 +292,7 @@ async def target(handler: Callable[..., Awaitable[None]] | None = None, **option
     if "path" in options:
         server = await asyncio.start_unix_server(serve, options["path"])
     else:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, **options)
+        server = await asyncio.start_server(serve, options.pop("host", "127.0.0.1"), 0, **options)
         place.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield place

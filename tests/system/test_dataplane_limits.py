@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from tests.system.dataplane_program import (
+    OURS,
     TOKEN,
     Answer,
     Program,
@@ -118,6 +119,27 @@ async def test_more_requests_than_clients_may_have_are_a_503(tmp_path: Path) -> 
         release.set()
         assert {answer.status for answer in await asyncio.gather(*running)} == {200}
         assert (await proxy.get("/again")).status == 200
+
+
+async def test_few_connections_are_kept_however_many_targets_there_are(tmp_path: Path) -> None:
+    shell = ("sh", "-c", 'ulimit -n 640; exec "$0" "$@"', *OURS)
+    async with target(host="0.0.0.0") as place, program(tmp_path, command=shell) as proxy:
+        process = psutil.Process(proxy.process.pid)
+        before = process.num_fds()
+        port = place.url.rpartition(":")[2]
+        for turn in range(2):
+            for number in range(1, 61):
+                if not turn:
+                    await proxy.route(f"/{number}", f"http://127.0.1.{number}:{port}")
+                assert (await proxy.get(f"/{number}")).status == 200
+        # The limit is 32 here, and one or two connections are just being closed.
+        await until(lambda: process.num_fds() <= before + 34, "no more are kept")
+        # The latest are there, the oldest are not.
+        connections = place.connections
+        assert (await proxy.get("/60")).status == 200
+        assert place.connections == connections
+        assert (await proxy.get("/1")).status == 200
+        assert place.connections == connections + 1
 
 
 async def test_api_is_not_on_the_public_side(tmp_path: Path) -> None:
