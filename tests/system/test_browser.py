@@ -105,23 +105,10 @@ def visit(hub: HubProcess, chromium: Any) -> Iterator[Visit]:
     visit.context.close()
 
 
-def test_log_in_start_run_a_cell_and_log_out(visit: Visit, hub: HubProcess) -> None:
-    """The main job, end to end; the old cookies are dead after log-out."""
+def run_a_cell(page: Any) -> None:
+    """In JupyterLab with its launcher open: a new notebook that computes 6*7."""
     from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
-    page = visit.page
-    page.goto("/hub/login")
-    visit.check_accessibility("log-in")
-    visit.log_in("ada")
-    # The server starts at once; the pending page tells how far it is until JupyterLab takes over.
-    page.wait_for_url("**/hub/spawn-pending/**")
-    page.wait_for_selector("#phases li, #progress-message")
-    visit.check_accessibility("pending")
-    page.wait_for_url("**/user/ada/lab**", timeout=120_000)
-    page.wait_for_selector("#jp-main-dock-panel", timeout=120_000)
-    # JupyterLab itself asks for news and logs what it likes; the Hub's pages are what is held to silence.
-    lab_errors = list(visit.console)
-    visit.console.clear()
     page.click(".jp-LauncherCard[data-category='Notebook'] >> nth=0", timeout=120_000)
     page.wait_for_selector(".jp-Notebook .jp-Cell .cm-content", timeout=120_000)
     page.wait_for_selector(".jp-NotebookPanel .jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=120_000)
@@ -145,6 +132,24 @@ def test_log_in_start_run_a_cell_and_log_out(visit: Visit, hub: HubProcess) -> N
         except PlaywrightTimeout:
             continue
     assert output.is_visible()
+
+
+def test_log_in_start_run_a_cell_and_log_out(visit: Visit, hub: HubProcess) -> None:
+    """The main job, end to end; the old cookies are dead after log-out."""
+    page = visit.page
+    page.goto("/hub/login")
+    visit.check_accessibility("log-in")
+    visit.log_in("ada")
+    # The server starts at once; the pending page tells how far it is until JupyterLab takes over.
+    page.wait_for_url("**/hub/spawn-pending/**")
+    page.wait_for_selector("#phases li, #progress-message")
+    visit.check_accessibility("pending")
+    page.wait_for_url("**/user/ada/lab**", timeout=120_000)
+    page.wait_for_selector("#jp-main-dock-panel", timeout=120_000)
+    # JupyterLab itself asks for news and logs what it likes; the Hub's pages are what is held to silence.
+    lab_errors = list(visit.console)
+    visit.console.clear()
+    run_a_cell(page)
     assert not [text for text in lab_errors if "/hub/" in text], lab_errors
     visit.console.clear()
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
+import signal
+import socket
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -14,15 +17,17 @@ from typing import Any
 
 import pytest
 
-from tests.system.dataplane_program import TOKEN, blocking_program, free_port
+from tests.system.dataplane_program import OURS, TOKEN, blocking_program, free_port
 
-from .test_browser import ARGUMENTS
+from .hub_process import HubProcess, wait_for
+from .test_browser import ARGUMENTS, CONFIG, run_a_cell
+from .test_dataplane_tls import Authority
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian's package is called chromium)"),
 ]
 
@@ -96,3 +101,50 @@ def test_page_opens_by_itself_when_the_server_is_back(chromium: Any, tmp_path: P
         with site(behind):
             page.wait_for_selector("#here", timeout=30_000)
         context.close()
+
+
+def test_jupyterlab_through_tls_and_two_workers(chromium: Any, tmp_path: Path) -> None:
+    """A notebook computes over wss, and goes on when the certificate is replaced under it."""
+    key, certificate = Authority(tmp_path, "authority").issue("public")
+    hub = HubProcess(tmp_path / "hub", CONFIG)
+    hub.url = f"https://127.0.0.1:{hub.port}"
+    with hub.config_path.open("a") as config:
+        config.write(f"""
+c.JupyterHub.bind_url = "{hub.url}"
+c.JupyterHub.ssl_key = "{key}"
+c.JupyterHub.ssl_cert = "{certificate}"
+c.ConfigurableHTTPProxy.command = {[*OURS, "--workers", "2"]!r}
+""")
+    hub.start(wait=False)
+    context = chromium.new_context(base_url=hub.url, ignore_https_errors=True)
+    try:
+        wait_for(lambda: _accepts(hub.port) and _accepts(hub.hub_port), f"it runs\n{hub.log_tail()}", 60)
+        page = context.new_page()
+        page.goto("/hub/login")
+        page.fill("#username_input", "ada")
+        page.fill("#password_input", "any")
+        page.click("#login_submit")
+        page.wait_for_url("**/user/ada/lab**", timeout=120_000)
+        page.wait_for_selector("#jp-main-dock-panel", timeout=120_000)
+        run_a_cell(page)
+        Authority(tmp_path, "authority").issue("public")
+        os.kill(int((tmp_path / "hub/proxy.pid").read_text()), signal.SIGHUP)
+        wait_for(lambda: "Certificates read again" in hub.log_tail(200), "the new certificate is in use", 20)
+        # The kernel's WebSocket is the one from before.
+        page.keyboard.press("Escape")
+        page.locator(".jp-Notebook .jp-Cell .cm-content").first.click()
+        page.keyboard.press("Control+A")
+        page.keyboard.type("7*8")
+        page.keyboard.press("Control+Enter")
+        page.locator(".jp-OutputArea-output:has-text('56')").first.wait_for(timeout=30_000)
+    finally:
+        context.close()
+        hub.clean_up()
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
