@@ -7,12 +7,13 @@ import re
 
 __version__ = "7.0.0"
 
-#: Three numbers, then two texts that are empty for a final release (plugins §1).
-version_info = (7, 0, 0, "", "")
-
 #: The release of JupyterHub whose interface we implement. It is what the `X-JupyterHub-Version` header and
 #: `GET /hub/api/` announce: a single-user server of JupyterHub 6 warns at every start about any other major number.
 INTERFACE_VERSION = "6.1.1"
+
+#: The interface's version as three numbers, then two texts that are empty for a final release (plugins §1). Plugins
+#: ask it what they may expect, and make the tags of container images from it; there are none for ours.
+version_info = (*map(int, INTERFACE_VERSION.split(".")), "", "")
 
 _COMPATIBLE_MAJORS = frozenset({6, 7})
 

@@ -235,3 +235,12 @@ def test_registered_names_lead_to_the_classes():
         for name, path in names.items():
             assert issubclass(found[name], object)
             assert path.endswith("." + found[name].__name__)
+
+
+def test_plugins_are_told_the_version_of_the_interface() -> None:
+    """dockerspawner makes the tag of its default image from it: `quay.io/jupyterhub/singleuser:6.1`."""
+    import jupyterhub
+    from jupyterhub._version import INTERFACE_VERSION
+
+    numbers, rest = jupyterhub.version_info[:3], jupyterhub.version_info[3:]
+    assert ".".join(str(number) for number in numbers) == INTERFACE_VERSION and rest == ("", "")
