@@ -36,6 +36,8 @@ ATTEMPT_TIMEOUT = 20.0
 WAIT_PROPORTION = 0.05
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
 """How long to pause between attempts: a part of the time waited so far, within these bounds in seconds."""
+LONGEST_UNNOTICED = 0.25
+"""Seconds for which the end of a process that should answer may go unnoticed."""
 
 
 def random_port() -> int:
@@ -163,9 +165,29 @@ async def wait_for_answer(
 ) -> ServerAnswer:
     """Wait until `url` answers with a status below 500, and return that answer.
 
-    `gone` is asked between attempts: an exit status ends the wait with ServerExited. Raises ServerSilent after
-    `timeout` seconds, with what was seen last.
+    `gone` is asked again and again, also while an attempt hangs: an exit status ends the wait with ServerExited.
+    Raises ServerSilent after `timeout` seconds, with what was seen last.
     """
+    if gone is None:
+        return await _ask_until_answered(url, timeout, ssl_context)
+    asking = asyncio.ensure_future(_ask_until_answered(url, timeout, ssl_context))
+    pause = SHORTEST_PAUSE
+    try:
+        while True:
+            await asyncio.wait([asking], timeout=pause)
+            # Also an answer is worth nothing then: it came from something else that has the port.
+            status = gone()
+            if status is not None:
+                raise ServerExited(url, status)
+            if asking.done():
+                return asking.result()
+            pause = min(pause * 1.5, LONGEST_UNNOTICED)
+    finally:
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+
+
+async def _ask_until_answered(url: str, timeout: float, ssl_context: ssl.SSLContext | None) -> ServerAnswer:
     end = time.monotonic() + timeout
     last, seen = "no attempt was possible", False
     worst: ServerAnswer | None = None
@@ -182,9 +204,6 @@ async def wait_for_answer(
                 cut_short = isinstance(error, (TimeoutError, asyncio.TimeoutError)) and left < ATTEMPT_TIMEOUT
                 if not (cut_short and seen):
                     last, seen = str(error) or type(error).__name__, True
-        status = gone() if gone is not None else None
-        if status is not None:
-            raise ServerExited(url, status)
         left = end - time.monotonic()
         if left <= 0:
             raise ServerSilent(url, timeout, last, worst)

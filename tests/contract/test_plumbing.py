@@ -205,6 +205,23 @@ async def test_a_server_that_ended_is_not_waited_for() -> None:
     assert raised.value.exit_status == 3
 
 
+async def test_a_server_that_ends_while_somebody_else_holds_its_port_is_noticed_at_once() -> None:
+    """Whoever has the port accepts connections and says nothing: the attempt itself would take 20 seconds."""
+    looks = iter([None, None, 1])
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        with pytest.raises(net.ServerExited):
+            await net.wait_for_answer(
+                f"http://127.0.0.1:{silent.getsockname()[1]}/", timeout=60, gone=lambda: next(looks)
+            )
+    assert next(looks, "all used") == "all used"
+
+
+async def test_an_answer_of_somebody_else_does_not_count_for_a_server_that_has_ended(serve: Any) -> None:
+    _, port = await serve(OK)
+    with pytest.raises(net.ServerExited):
+        await net.wait_for_answer(f"http://127.0.0.1:{port}/", timeout=60, gone=lambda: 1)
+
+
 async def test_a_free_port_is_free() -> None:
     port = net.random_port()
     assert not net.can_connect("127.0.0.1", port)
