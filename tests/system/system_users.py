@@ -11,6 +11,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
+
+def end_processes_of(uid: int) -> None:
+    """End what an account of ours still runs: the next account made may get its number, and would own it."""
+    processes = [process for process in psutil.process_iter(["uids"]) if process.info["uids"].real == uid]
+    for process in processes:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(processes, timeout=10)
+
 
 @contextmanager
 def system_users(*names: str) -> Iterator[dict[str, str]]:
@@ -31,8 +44,9 @@ def system_users(*names: str) -> Iterator[dict[str, str]]:
     finally:
         for name in names:
             try:
-                pwd.getpwnam(name)
+                account = pwd.getpwnam(name)
             except KeyError:
                 continue
+            end_processes_of(account.pw_uid)
             subprocess.run(["userdel", "--remove", "--force", name], check=False, capture_output=True)
         shutil.rmtree(home, ignore_errors=True)
