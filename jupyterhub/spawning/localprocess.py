@@ -25,6 +25,8 @@ from typing import Any
 
 import psutil
 
+from .limits import Placement
+
 __all__ = [
     "OutputFile",
     "RunFile",
@@ -374,20 +376,25 @@ def launch(
     options: Mapping[str, Any],
     run_file: RunFile | None,
     output: OutputFile | None,
+    place: Callable[[int], None] | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a process; blocks until it has become the command. `options` are those of subprocess.Popen.
 
-    Its output goes to `output` unless the options say otherwise. Raises OSError when it cannot be run, and
-    RuntimeError with the reason when the child fails before that (switching user, for instance).
+    `place` is called with its id before it switches users or becomes the command. Its output goes to `output` unless
+    the options say otherwise. Raises OSError when it cannot be run, and RuntimeError with the reason when the child
+    fails before that (switching user, for instance).
     """
     arguments: dict[str, Any] = {"start_new_session": True, **options}
     inner: Callable[[], None] | None = arguments.get("preexec_fn")
+    placement = None if place is None else Placement(place)
     complaint_reader, complaint_writer = os.pipe()
 
     def preexec() -> None:
         try:
             if run_file is not None:
                 run_file.write()
+            if placement is not None:
+                placement.hold()
             if inner is not None:
                 inner()
         except BaseException as error:
@@ -407,7 +414,8 @@ def launch(
             # A fork of a process with threads is what the contract (`preexec_fn`) asks for.
             warnings.filterwarnings("ignore", r"This process .* is multi-threaded", DeprecationWarning)
         try:
-            return subprocess.Popen(list(command), **arguments)
+            with placement or contextlib.nullcontext():
+                return subprocess.Popen(list(command), **arguments)
         except subprocess.SubprocessError:
             os.close(complaint_writer)
             complaint_writer = -1

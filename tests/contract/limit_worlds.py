@@ -1,0 +1,106 @@
+"""The mechanisms that this machine has, each with a place of its own for a test, which must be empty afterwards."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from jupyterhub.spawning.limits import Group, LimitMechanism
+from jupyterhub.spawning.limits.cgroup1 import ControlGroups1
+from jupyterhub.spawning.limits.cgroup2 import ControlGroups2
+from jupyterhub.spawning.limits.fakes import RememberedLimits
+from jupyterhub.spawning.limits.files import Hierarchies
+from jupyterhub.spawning.limits.systemd import SystemdScopes
+
+
+@dataclass
+class LimitWorld:
+    """`left` names what is there of a group; `is_real` tells whether the kernel enforces anything."""
+
+    mechanism: LimitMechanism
+    left: Callable[[Group], list[str]]
+    is_real: bool = True
+
+
+def _directories_of(group: Group) -> list[str]:
+    return [path for path in group.places.values() if os.path.isdir(path)]
+
+
+@contextmanager
+def _fake() -> Iterator[LimitWorld]:
+    mechanism = RememberedLimits()
+    yield LimitWorld(mechanism, lambda group: [name for name in mechanism.members if name == group.name], is_real=False)
+    assert not mechanism.members
+
+
+@contextmanager
+def own_groups1() -> Iterator[dict[str, Path]]:
+    """A group for a test in each hierarchy of version 1."""
+    found = Hierarchies.of_this_process().by_controller
+    name = f"jupyterhub-tests-{secrets.token_hex(4)}"
+    roots = {}
+    for controller in ("memory", "cpu", "cpuacct", "pids"):
+        if controller in found:
+            # The top, because our own may belong to whatever runs the tests.
+            roots[controller] = _mount_of(found[controller]) / name
+    try:
+        for path in roots.values():
+            path.mkdir()
+        yield roots
+        assert [str(each) for path in roots.values() for each in path.iterdir() if each.is_dir()] == []
+    finally:
+        for path in roots.values():
+            with suppress(OSError):
+                path.rmdir()
+
+
+def _mount_of(path: Path) -> Path:
+    while not os.path.ismount(path):
+        path = path.parent
+    return path
+
+
+@contextmanager
+def _cgroup1() -> Iterator[LimitWorld]:
+    with own_groups1() as parents:
+        yield LimitWorld(ControlGroups1(Hierarchies(None, parents)), _directories_of)
+
+
+@contextmanager
+def _cgroup2() -> Iterator[LimitWorld]:
+    own = Hierarchies.of_this_process().unified
+    assert own is not None
+    top = _mount_of(own)
+    for controller in ("memory", "cpu", "pids"):
+        (top / "cgroup.subtree_control").write_text(f"+{controller}")
+    parent = top / f"jupyterhub-tests-{secrets.token_hex(4)}"
+    parent.mkdir()
+    try:
+        yield LimitWorld(ControlGroups2(Hierarchies(parent, {})), _directories_of)
+        assert [str(each) for each in parent.iterdir() if each.is_dir()] == []
+    finally:
+        with suppress(OSError):
+            parent.rmdir()
+
+
+@contextmanager
+def _systemd() -> Iterator[LimitWorld]:
+    top = Path("/sys/fs/cgroup")
+
+    def left(group: Group) -> list[str]:
+        return [str(path) for path in top.rglob("*.slice") if path.name == group.places["slice"]]
+
+    yield LimitWorld(SystemdScopes("system"), left)
+
+
+_REAL = {
+    "cgroup1": (ControlGroups1(), _cgroup1),
+    "cgroup2": (ControlGroups2(), _cgroup2),
+    "systemd": (SystemdScopes("system"), _systemd),
+}
+
+WORLDS = {"fake": _fake, **{name: world for name, (probe, world) in _REAL.items() if not probe.why_not()}}
