@@ -119,6 +119,7 @@ class Exchange:
         "received",
         "response_done",
         "response_started",
+        "rest",
         "sent_at",
         "special",
         "upstream",
@@ -134,6 +135,8 @@ class Exchange:
         #: Name, colon, value and end of each ordinary header.
         self.lines: list[bytes] = []
         self.special: list[tuple[bytes, bytes, bytes]] = []
+        #: The head as it is sent on, after its address, once it is known. Nothing when it depends on the target.
+        self.rest = b""
         self.length: bytes | None = None
         self.chunked = False
         self.websocket = False
@@ -156,10 +159,31 @@ class Exchange:
         self.response_started = False
         self.response_done = False
 
+    @classmethod
+    def like(cls, other: Exchange, url: bytes) -> Exchange:
+        """Another request of the same client that differs from an earlier one by its address only; it has no body."""
+        exchange = cls()
+        exchange.method = other.method
+        exchange.url = url
+        exchange.host = other.host
+        exchange.lines = other.lines
+        exchange.special = other.special
+        exchange.rest = other.rest
+        exchange.body_done = True
+        return exchange
+
     @property
     def repeatable(self) -> bool:
         """True when it may be sent again on another connection if the first breaks before an answer."""
         return self.body_done and not self.chunked and self.length in (None, b"0") and self.method in _REPEATABLE
+
+    @property
+    def is_plain(self) -> bool:
+        """True when nothing but its address is particular: another with the same headers means the same."""
+        return (
+            *(self.method, self.minor, self.keep_alive, self.body_done),
+            *(self.length, self.chunked, self.websocket, self.expect_continue),
+        ) == (b"GET", 1, True, True, None, False, False, False)
 
     def head_size(self) -> int:
         """Bytes of its head as it was sent, but for line ends and blanks."""
@@ -234,6 +258,8 @@ class Exchange:
             url = strip_prefix(url, entry.prefix)
         if forwarding.prepend_path:
             url = target.join(url)
+        if self.rest:
+            return b"".join((self.method, b" ", url, self.rest))
         host = target.authority if forwarding.change_origin or not self.host else self.host
         parts = [self.method, b" ", url, b" HTTP/1.1\r\nHost: ", host, b"\r\n"]
         parts += self.lines
@@ -268,6 +294,8 @@ class Exchange:
         if self.websocket:
             parts.append(b"Connection: Upgrade\r\nUpgrade: websocket\r\n")
         parts += (forwarding.custom_lines, b"\r\n")
+        if self.host and not forwarding.change_origin:
+            self.rest = b"".join(parts[3:])
         return b"".join(parts)
 
     def header(self, wanted: bytes) -> bytes:

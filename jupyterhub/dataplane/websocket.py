@@ -24,7 +24,17 @@ STUCK_TIMEOUT = 600.0
 class Splice(asyncio.Protocol):
     """One end of a joined pair: what arrives here is written there, and no faster than it is taken there."""
 
-    __slots__ = ("_entry", "_owner", "_peer", "_transport", "closing_since", "heard_at", "other", "stuck_since")
+    __slots__ = (
+        "_entry",
+        "_owner",
+        "_peer",
+        "_timed",
+        "_transport",
+        "closing_since",
+        "heard_at",
+        "other",
+        "stuck_since",
+    )
 
     def __init__(self, transport: Any, peer: Any, owner: DataPlane, entry: RouteEntry | None) -> None:
         self._transport = transport
@@ -32,6 +42,7 @@ class Splice(asyncio.Protocol):
         self._owner = owner
         #: Only what people send counts as activity (services-and-proxy D5), so the target's end has none.
         self._entry = entry
+        self._timed = owner.options.websocket_timeout is not None
         self.closing_since = 0.0
         #: The other end of the pair.
         self.other: Splice | None = None
@@ -42,7 +53,7 @@ class Splice(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._entry is not None:
             self._entry.last_activity = time.time()
-        if self._owner.options.websocket_timeout is not None:
+        if self._timed:
             self.heard_at = time.monotonic()
         self._peer.write(data)
 

@@ -11,6 +11,7 @@ import json
 import socket
 import urllib.request
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import pytest
 
@@ -309,6 +310,81 @@ def test_raw(port: int, strict: StrictTarget, name: str, raw: bytes, expected: i
     assert received == expected + [b"GET /follow"] * followed
     assert [status for status, _ in answers] == [200] * len(received)
     assert followed is (name not in LAST)
+
+
+_BASE = b"GET /first?a HTTP/1.1\r\nHost: p:1\r\nX-One: 1\r\nAccept: */*\r\n\r\n"
+_HEAD = _BASE[_BASE.index(b"\r\n") :]
+
+
+@pytest.mark.parametrize(
+    "first", [_BASE, b"GET http://q/a HTTP/1.1" + _HEAD, b"GET /a HTTP/1.1\r\nConnection: keep-alive, X-One" + _HEAD]
+)
+@pytest.mark.parametrize(
+    "second",
+    [
+        b"GET /second HTTP/1.1" + _HEAD,
+        b"GET //x/../%2e%2F?b=c&d HTTP/1.1" + _HEAD,
+        b"GET /" + b"a" * 5000 + b" HTTP/1.1" + _HEAD,
+        b"GET /" + b"a" * 70000 + b" HTTP/1.1" + _HEAD,
+        b"GET /\xc3\xa9 HTTP/1.1" + _HEAD,
+        b"GET /a#b HTTP/1.1" + _HEAD,
+        b"GET /a b HTTP/1.1" + _HEAD,
+        b"GET /a\x7f HTTP/1.1" + _HEAD,
+        b"GET /a HTTP/1.0" + _HEAD,
+        b"GET /a HTTP/2.0" + _HEAD,
+        b"GET /a" + _HEAD,
+        b"GET http://q/a HTTP/1.1" + _HEAD,
+        b"GET * HTTP/1.1" + _HEAD,
+        b"HEAD /a HTTP/1.1" + _HEAD,
+        b"POST /a HTTP/1.1" + _HEAD,
+        b"GET /a HTTP/1.1\r\nConnection: close" + _HEAD,
+        b"GET /a HTTP/1.1\r\nHost: q" + _HEAD,
+        b"GET /a HTTP/1.1\nX: 1" + _HEAD,
+        b"GET /a HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc",
+        b"GET /a HTTP/1.1" + _HEAD[:-2] + b"Content-Length: %d\r\n\r\n" % len(_BASE) + _BASE,
+        b"GET /a HTTP/1.1\r\nHost: q\r\nContent-Length: %d\r\n\r\n" % len(_BASE) + _BASE,
+        b"POST /a HTTP/1.1\r\nHost: q\r\nContent-Length: %d\r\n\r\n" % len(_BASE) + _BASE,
+        b"GET /a HTTP/1.1" + _HEAD.replace(b"X-One: 1", b"X-One: 2"),
+        b"GET /a HTTP/1.1" + _HEAD.replace(b"p:1", b"q:1"),
+        b"GET /a HTTP/1.1" + _HEAD.replace(b"p:1", b"a b"),
+        b"\r\n" + _BASE,
+        _BASE + _BASE,
+        _BASE,
+    ],
+)
+def test_request_after_one_that_is_nearly_the_same(
+    port: int, strict: StrictTarget, first: bytes, second: bytes
+) -> None:
+    """What comes again is not read again; that must never show."""
+
+    def ask(*requests: bytes) -> tuple[list[object], list[int]]:
+        strict.received.clear()
+        strict.complaints.clear()
+        with socket.create_connection(("127.0.0.1", port), 10) as connection, connection.makefile("rb") as reader:
+            for request in requests:
+                # One after the other: each is read by itself, as clients send them.
+                connection.sendall(request)
+                answered = _answer(reader, head_only=request.startswith(b"HEAD"))
+            statuses = [answered] + ([_answer(reader)] if second == _BASE + _BASE else [])
+        assert strict.complaints == []
+        return list(strict.received), statuses
+
+    alone, statuses = ask(second)
+    for before in (1, 2):
+        received, after = ask(*[first] * before, second)
+        assert received[before:] == alone
+        assert after == statuses
+
+
+def _answer(reader: BinaryIO, *, head_only: bool = False) -> int:
+    status = int(reader.readline().split()[1])
+    length = 0
+    while (line := reader.readline()) not in (b"\r\n", b""):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            length = int(value)
+    assert head_only or len(reader.read(length)) == length
+    return status
 
 
 def test_the_table_is_large_and_says_each_thing_once() -> None:
