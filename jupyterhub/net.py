@@ -183,8 +183,12 @@ async def wait_for_answer(
                 return asking.result()
             pause = min(pause * 1.5, LONGEST_UNNOTICED)
     finally:
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
+        # Before Python 3.12 `wait_for` forgets a cancellation that arrives together with a result.
+        while not asking.done():
+            asking.cancel()
+            await asyncio.wait([asking], timeout=SHORTEST_PAUSE)
+        if not asking.cancelled():
+            asking.exception()
 
 
 async def _ask_until_answered(url: str, timeout: float, ssl_context: ssl.SSLContext | None) -> ServerAnswer:

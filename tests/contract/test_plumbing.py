@@ -216,6 +216,27 @@ async def test_a_server_that_ends_while_somebody_else_holds_its_port_is_noticed_
     assert next(looks, "all used") == "all used"
 
 
+async def test_the_end_of_a_server_is_noticed_also_when_an_attempt_swallows_that_it_was_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As `wait_for` does before Python 3.12, when a result arrives at the same moment."""
+    looks = iter([None, 1])
+    cancelled = []
+
+    async def fetch_head(*arguments: Any, **options: Any) -> Any:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            if len(cancelled) > 1:
+                raise
+            raise ConnectionRefusedError from None
+
+    monkeypatch.setattr(net, "fetch_head", fetch_head)
+    with pytest.raises(net.ServerExited):
+        await asyncio.wait_for(net.wait_for_answer("http://x/", timeout=60, gone=lambda: next(looks)), 10)
+
+
 async def test_an_answer_of_somebody_else_does_not_count_for_a_server_that_has_ended(serve: Any) -> None:
     _, port = await serve(OK)
     with pytest.raises(net.ServerExited):
