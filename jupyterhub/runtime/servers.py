@@ -85,12 +85,15 @@ class ServerManager:
         return handle.phases
 
     async def output_tail(self, user: User, server_name: str = "", lines: int = TAIL_LINES) -> list[str]:
-        """Return the last lines of the server's output, as far as its spawner can tell."""
+        """Return the last lines of the server's output, as far as its spawner can tell.
+
+        After a failure they are those that were there then, not what the clean-up makes the server say.
+        """
         record = user.records.get(server_name)
         if record is None:
             return []
         handle = self._table.find(user, server_name)
-        if lifecycle.is_active(record.lifecycle):
+        if lifecycle.is_active(record.lifecycle) and record.lifecycle is not State.UNDOING:
             return await read_output(self._context, user.spawners[server_name], lines)
         return (handle.output if handle else list(record.output_tail))[-lines:]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["ASK", "RETRY", "Evidence", "Rule", "Saying", "Verdict", "one_line", "search"]
+__all__ = ["ASK", "RETRY", "Evidence", "Rule", "Saying", "Verdict", "duration", "one_line", "search"]
 
 ASK: Final = "Please tell the administrator; the time and the lines below help."
 RETRY: Final = "Try again; if it keeps happening, tell the administrator."
@@ -104,7 +104,7 @@ class Saying:
 
     def __call__(self, given: Evidence) -> Verdict | None:
         """Return the verdict if the pattern is found."""
-        text = f"{given.error_type}\n{given.text}"
+        text = f"{given.text}\n{given.error_type}"
         match = search(self.pattern, text)
         if match is None:
             return None
@@ -117,6 +117,11 @@ class Saying:
 def search(pattern: str, text: str) -> re.Match[str] | None:
     """Look for a pattern in any line, whatever the case."""
     return re.search(pattern, text, re.IGNORECASE | re.MULTILINE)
+
+
+def duration(seconds: float) -> str:
+    """Return a number of seconds in words."""
+    return f"{seconds:g} second{'' if seconds == 1 else 's'}"
 
 
 def one_line(text: str) -> str:

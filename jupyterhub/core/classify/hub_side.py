@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno as errors_of_system
 from typing import Final
 
-from .evidence import ASK, RETRY, Evidence, Rule, Verdict, one_line, search
+from .evidence import ASK, RETRY, Evidence, Rule, Verdict, duration, one_line, search
 
 __all__ = ["DECISION_RULES", "LAST_RULES", "TIME_RULES", "unexplained"]
 
@@ -93,16 +93,14 @@ def _bad_answer(given: Evidence) -> Verdict | None:
     if given.answer_status is not None:
         return Verdict(
             "bad-answer",
-            f"The server runs but answered with HTTP status {given.answer_status} only"
-            f"{_within(given.http_timeout)}.",
+            f"The server runs, but gave nothing but errors{_within(given.http_timeout)} "
+            f"(HTTP status {given.answer_status}).",
             "Look at the lines below; the administrator has to find out what is wrong with the server.",
         )
-    if search(r"does not speak HTTP|WRONG_VERSION_NUMBER|CERTIFICATE_VERIFY_FAILED|SSLError", given.message):
-        return Verdict(
-            "bad-answer",
-            f"Something answers at the server's address, but not as a server of the Hub does: {one_line(given.message)}",
-            ASK,
-        )
+    said = search(r"does not speak HTTP; (it said .*)|(.*(?:WRONG_VERSION_NUMBER|CERTIFICATE_VERIFY_FAILED).*)", given.message)
+    if said:
+        what = one_line(said.group(1) or said.group(2))
+        return Verdict("bad-answer", f"Something at the server's address does not speak as a server does: {what}", ASK)
     return None
 
 
@@ -129,11 +127,11 @@ def _timed_out(given: Evidence) -> Verdict | None:
 
 
 def _within(seconds: float) -> str:
-    return f" within {seconds:g} seconds" if seconds else ""
+    return f" within {duration(seconds)}" if seconds else ""
 
 
 def _more_than(seconds: float) -> str:
-    return f" (more than {seconds:g} seconds)" if seconds else ""
+    return f" (more than {duration(seconds)})" if seconds else ""
 
 
 TIME_RULES: Final[tuple[Rule, ...]] = (_bad_answer, _timed_out)

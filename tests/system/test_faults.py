@@ -1,0 +1,164 @@
+"""Failures explain themselves: every fault of the table, really produced, as its owner and an operator read it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from jupyterhub.core.classify import CAUSES
+
+from .fault_report import Reading, faulty_hub, last_event, produce
+from .faults import FAULTS
+from .hub_process import HubProcess, wait_for
+from .person import Person
+
+pytestmark = [pytest.mark.timeout(180)]
+
+#: The goal is one second; a busy machine may be slower, a clean-up or a slow hook in between takes longer.
+AT_ONCE = 5.0
+
+
+@pytest.fixture(scope="module")
+def readings() -> Iterator[dict[str, Reading]]:
+    with faulty_hub() as hub:
+        yield produce(hub, list(FAULTS))
+
+
+@pytest.fixture(params=list(FAULTS))
+def reading(readings: dict[str, Reading], request: pytest.FixtureRequest) -> Reading:
+    return readings[request.param]
+
+
+def test_there_are_enough() -> None:
+    assert len(FAULTS) >= 25
+    assert {fault.phase for fault in FAULTS.values()} == {"preparing", "starting", "connecting", "routing", "running"}
+
+
+def test_it_is_classified_and_told_in_words(reading: Reading) -> None:
+    failure, fault = reading.failure, reading.fault
+    assert (failure["cause"], failure["phase"]) == (fault.cause, fault.phase), failure
+    said = f"{failure['message']} {failure.get('detail', '')}"
+    for word in fault.words:
+        assert word.lower() in said.lower(), f"{word!r} is not in {said!r}"
+    assert failure["title"] == CAUSES[fault.cause].title
+    assert failure["next_step"]
+
+
+def test_the_page_says_the_same(reading: Reading) -> None:
+    page, failure = reading.page, reading.failure
+    assert page.status == reading.fault.status
+    assert page.title == failure["title"]
+    assert page.sentence == " ".join(failure["message"].split())
+    assert page.next_step == failure["next_step"]
+    assert "Traceback" not in page.without_lines
+    if reading.fault.phase != "running":
+        assert page.failed_phase == reading.fault.phase
+
+
+def test_the_stream_of_the_api_says_the_same_at_once(reading: Reading) -> None:
+    if reading.fault.after_ready:
+        assert reading.failure["at"], "its start was no failure; the model is what tells"
+        return
+    event = reading.event
+    assert event["failed"] and event["progress"] == 100
+    assert event["failure"] == reading.failure, "the event and the server's model are one"
+    assert "Traceback" not in event["message"]
+    assert event["phases"][-1]["phase"] == reading.fault.phase and event["phases"][-1]["ended"]
+    assert event["log"] == reading.page.lines
+    assert len(event["log"]) <= 100
+    assert reading.told_after < AT_ONCE
+
+
+def test_the_log_says_the_same(reading: Reading) -> None:
+    failure, entry = reading.failure, reading.log
+    assert failure["message"] in entry
+    assert f"[{failure['cause']}" in entry
+    assert f"What to do: {failure['next_step']}" in entry
+    for line in reading.page.lines:
+        assert f"  | {line}\n" in entry
+
+
+def test_what_the_server_wrote_can_be_read(readings: dict[str, Reading]) -> None:
+    assert readings["exit-with-message"].page.lines[-1] == "the key file is empty"
+    assert "MemoryError" in readings["out-of-memory"].page.lines
+    assert readings["crash-when-ready"].page.lines == ["the disk of results is gone"]
+    assert readings["queue-too-long"].page.lines == ["Pending in queue: (Resources)"], "its spawner's progress"
+
+
+def test_the_end_of_a_process_is_noticed_at_once(readings: dict[str, Reading]) -> None:
+    ended = float(readings["exit-with-message"].page.lines[0])
+    noticed = datetime.fromisoformat(readings["exit-with-message"].failure["at"]).timestamp()
+    assert noticed - ended < AT_ONCE
+
+
+def test_a_failure_is_told_before_hooks_and_the_clean_up_are_done(tmp_path: Path) -> None:
+    """The hook and `stop` wait for a file: as long as it is not there, neither is over."""
+    gate = tmp_path / "gate"
+    hub = HubProcess(
+        tmp_path / "hub",
+        f"""
+import asyncio, os
+from jupyterhub.spawning.fakes import AnswersNowhere
+class Slow(AnswersNowhere):
+    http_timeout = 1
+    async def wait(self):
+        while not os.path.exists({str(gate)!r}):
+            await asyncio.sleep(0.02)
+    async def spawn_error_hook(self, error):
+        await self.wait()
+    async def stop(self, now=False):
+        await self.wait()
+        await super().stop(now)
+c.JupyterHub.spawner_class = Slow
+c.JupyterHub.tornado_settings = {{"slow_spawn_timeout": 0}}
+""",
+    )
+    try:
+        hub.start()
+        ada = Person(hub, "ada")
+        ada.log_in("any")
+        hub.start_server("ada")
+        assert last_event(hub, "ada")["failure"]["cause"] == "port-never-opened"
+        page = ada.get("/hub/spawn-pending/ada").text
+        assert "The server did not answer in time" in page
+        assert 'id="clearing-away"' in page and 'id="start"' not in page
+        server = hub.server("ada")
+        assert server is not None and server["pending"] == "stop"
+        assert server["failure"]["cause"] == "port-never-opened"
+        assert "[port-never-opened, phase connecting]" in hub.log_path.read_text()
+        gate.touch()
+        hub.wait_stopped("ada")
+        page = ada.get("/hub/spawn-pending/ada").text
+        assert "The server did not answer in time" in page
+        assert 'id="clearing-away"' not in page and 'id="start"' in page
+    finally:
+        gate.touch()
+        hub.clean_up()
+
+
+def test_only_the_last_hundred_lines_are_kept(tmp_path: Path) -> None:
+    hub = HubProcess(
+        tmp_path / "hub",
+        'c.Spawner.cmd = ["sh", "-c", "i=0; while [ $i -lt 250 ]; do i=$((i+1)); echo line $i; done; exit 1"]',
+    )
+    try:
+        hub.start()
+        ada = Person(hub, "ada")
+        ada.log_in("any")
+        hub.start_server("ada")
+        hub.wait_stopped("ada")
+        event = last_event(hub, "ada")
+        assert event["log"] == [f"line {number}" for number in range(151, 251)]
+        log = wait_for(lambda: re.search(r"\| line 250\n", hub.log_path.read_text()), "the lines are in the log")
+        assert "| line 150\n" not in log.string
+        # What explained the failure is still there after a restart of the Hub.
+        hub.kill()
+        hub.start()
+        page = ada.get("/hub/spawn-pending/ada").text
+        assert "exit status 1: line 250" in page and ">line 151\n" in page
+    finally:
+        hub.clean_up()
