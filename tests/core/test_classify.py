@@ -169,7 +169,7 @@ TABLE: list[tuple[str, dict[str, Any]]] = [
         {
             "error_type": "TimeoutError",
             "phase": "connecting",
-            "message": "… did not answer within 9 seconds: http://127.0.0.1:9/ does not speak HTTP",
+            "message": "… did not answer within 9 seconds: http://127.0.0.1:9/ does not speak HTTP; it said 'login:'",
         },
     ),
     (
