@@ -46,7 +46,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[LimitWorld]:
 
 @pytest.fixture
 def group(world: LimitWorld) -> Iterator[Group]:
-    made = world.mechanism.create("jupyterhub-test-7", LIMITS)
+    made = world.mechanism.create(world.mechanism.plan("jupyterhub-test-7", LIMITS))
     yield made
     world.mechanism.remove(made)
     assert world.left(made) == []
@@ -67,12 +67,17 @@ def start(world: LimitWorld, group: Group, code: str) -> subprocess.Popen[bytes]
 def test_a_group_counts_what_its_processes_use(world: LimitWorld, group: Group) -> None:
     before = world.mechanism.usage(group)
     assert (before.processes, before.memory_kills) == (0, 0)
-    start(world, group, "import subprocess, time; subprocess.Popen(['sleep', '60'])\nx = bytearray(8 << 20)\nwhile 1: pass")
-    used = wait_for(
-        lambda: (now := world.mechanism.usage(group)).processes == 2 and now.cpu_seconds > 0.05 and now,
-        "two processes that use time",
+    start(
+        world,
+        group,
+        "import subprocess, time; subprocess.Popen(['sleep', '60'])\nx = bytearray(b'1') * (8 << 20)\nwhile 1: pass",
     )
-    assert used.memory >= 8 * MIB
+    wait_for(
+        lambda: (
+            (now := world.mechanism.usage(group)).processes == 2 and now.cpu_seconds > 0.05 and now.memory > 8 * MIB
+        ),
+        "two processes that use time and memory",
+    )
 
 
 def test_removing_kills_everything_even_what_left_the_session(world: LimitWorld, group: Group) -> None:
@@ -94,7 +99,7 @@ def test_removing_kills_everything_even_what_left_the_session(world: LimitWorld,
 
 def test_what_is_left_of_that_name_goes_when_it_is_made_anew(world: LimitWorld, group: Group) -> None:
     old = start(world, group, "import time; time.sleep(60)")
-    again = world.mechanism.create(group.name, Limits(processes=5))
+    again = world.mechanism.create(world.mechanism.plan(group.name, Limits(processes=5)))
     assert old.wait(5) == -signal.SIGKILL
     assert world.mechanism.usage(again).processes == 0
     start(world, again, "import time; time.sleep(60)")
@@ -162,7 +167,7 @@ def test_processor_time_is_limited(world: LimitWorld, group: Group) -> None:
 
 
 def test_only_what_is_limited_is_limited(world: LimitWorld) -> None:
-    free = world.mechanism.create("jupyterhub-test-8", Limits(processes=50))
+    free = world.mechanism.create(world.mechanism.plan("jupyterhub-test-8", Limits(processes=50)))
     try:
         process = start(world, free, "x = bytearray(100 << 20); x[::4096] = b'1' * len(x[::4096])")
         assert process.wait(30) == 0
@@ -177,6 +182,16 @@ def test_a_process_that_cannot_be_placed_is_not_started(world: LimitWorld, group
     with pytest.raises(RuntimeError, match="its limits could not be set"):
         start(world, group, f"open({str(mark)!r}, 'w')")
     assert not mark.exists()
+
+
+def test_what_was_only_planned_can_be_removed(world: LimitWorld) -> None:
+    planned = world.mechanism.plan("jupyterhub-test-9", LIMITS)
+    world.mechanism.remove(planned)
+    made = world.mechanism.create(planned)
+    process = start(world, made, "import time; time.sleep(60)")
+    world.mechanism.remove(planned)
+    assert process.wait(5) == -signal.SIGKILL
+    wait_for(lambda: world.left(made) == [], "nothing is left", 10)
 
 
 def test_a_group_is_found_again_from_what_was_stored(world: LimitWorld, group: Group) -> None:
@@ -274,4 +289,4 @@ def test_a_machine_without_control_groups_says_so_for_each_kind(tmp_path: Path) 
     for mechanism in (ControlGroups1(nothing), ControlGroups2(nothing)):
         assert set(mechanism.why_not()) == {"memory", "cpu", "processes"}
         with pytest.raises(LimitError):
-            mechanism.create("x", LIMITS)
+            mechanism.plan("x", LIMITS)

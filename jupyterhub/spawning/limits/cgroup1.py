@@ -44,23 +44,27 @@ class ControlGroups1:
                 reasons[kind] = f"{parent} is not writable for the Hub"
         return reasons
 
-    def create(self, name: str, limits: Limits) -> Group:
-        """Make the directories and set the limits."""
+    def plan(self, name: str, limits: Limits) -> Group:
+        """Everywhere that we may."""
         places = {
             controller: parent / name for controller, parent in self._parents().items() if os.access(parent, os.W_OK)
         }
         for kind in limits.kinds:
             if _CONTROLLER[kind] not in places:
                 raise LimitError(self.why_not().get(kind, f"no limit of {kind} can be set"))
-        remove_groups(places.values())
-        group = Group(self.name, name, limits, {key: str(path) for key, path in places.items()})
+        return Group(self.name, name, limits, {controller: str(path) for controller, path in places.items()})
+
+    def create(self, group: Group) -> Group:
+        """Make the directories and set the limits."""
+        self.remove(group)
+        places = {controller: Path(path) for controller, path in group.places.items()}
         try:
             for path in places.values():
                 # Two controllers may share one hierarchy.
                 path.mkdir(exist_ok=True)
-            self._set(places, limits)
+            self._set(places, group.limits)
         except (OSError, LimitError) as error:
-            remove_groups(places.values())
+            self.remove(group)
             raise error if isinstance(error, LimitError) else LimitError(str(error)) from error
         return group
 

@@ -84,32 +84,36 @@ class ControlGroups2:
     @staticmethod
     def _move_aside(base: Path) -> None:
         own = base / OWN_GROUP
-        own.mkdir(exist_ok=True)
         for pid in (base / "cgroup.procs").read_text().split():
+            own.mkdir(exist_ok=True)
             try:
                 put(own / "cgroup.procs", pid)
             except LimitError as error:
                 if not isinstance(error.__cause__, ProcessLookupError):
                     raise
 
-    def create(self, name: str, limits: Limits) -> Group:
-        """Make the directory and set the limits."""
-        base = self._base()
-        reasons = self.why_not()
+    def plan(self, name: str, limits: Limits) -> Group:
+        """Beside the Hub's own."""
+        base, reasons = self._base(), self.why_not()
         for kind in limits.kinds:
-            if base is None or kind in reasons:
+            if kind in reasons:
                 raise LimitError(reasons[kind])
-        assert base is not None
-        path = base / name
-        remove_groups([path])
+        if base is None:
+            raise LimitError("cgroup v2 is not mounted")
+        return Group(self.name, name, limits, {"path": str(base / name)})
+
+    def create(self, group: Group) -> Group:
+        """Make the directory and set the limits."""
+        self.remove(group)
+        path = Path(group.places["path"])
         try:
-            self._prepare(base)
+            self._prepare(path.parent)
             path.mkdir()
-            self._set(path, limits)
+            self._set(path, group.limits)
         except (OSError, LimitError) as error:
-            remove_groups([path])
+            self.remove(group)
             raise error if isinstance(error, LimitError) else LimitError(str(error)) from error
-        return Group(self.name, name, limits, {"path": str(path)})
+        return group
 
     @staticmethod
     def _set(path: Path, limits: Limits) -> None:

@@ -26,14 +26,17 @@ class RememberedLimits:
         """What the test said is missing."""
         return dict(self._missing)
 
-    def create(self, name: str, limits: Limits) -> Group:
-        """Remember a group."""
+    def plan(self, name: str, limits: Limits) -> Group:
+        """Refuse what the test said is missing."""
         for kind in limits.kinds:
             if kind in self._missing:
                 raise LimitError(self._missing[kind])
-        group = Group(self.name, name, limits)
+        return Group(self.name, name, limits)
+
+    def create(self, group: Group) -> Group:
+        """Remember a group."""
         self.remove(group)
-        self.members[name], self.limits[name], self.kills[name] = [], limits, 0
+        self.members[group.name], self.limits[group.name], self.kills[group.name] = [], group.limits, 0
         return group
 
     def place(self, group: Group, pid: int) -> None:

@@ -140,10 +140,13 @@ class LimitMechanism(Protocol):
     def why_not(self) -> dict[str, str]:
         """Return, for each kind of limit that cannot be enforced here, the reason; changes nothing."""
 
-    def create(self, name: str, limits: Limits) -> Group:
-        """Make an empty group with these limits. One of that name that is left from earlier is removed first.
+    def plan(self, name: str, limits: Limits) -> Group:
+        """Return the group that `create` would make; enough for `remove`. Raises LimitError."""
 
-        Raises LimitError.
+    def create(self, group: Group) -> Group:
+        """Make a planned group, empty, and return it. One of that name that is left from earlier is removed first.
+
+        Raises LimitError, and then nothing is left of it.
         """
 
     def place(self, group: Group, pid: int) -> None:

@@ -6,6 +6,7 @@ stopped. Servers in slices are outside the Hub's own unit, so that a restart of 
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shutil
@@ -103,14 +104,18 @@ class SystemdScopes:
 
     # -- groups --
 
-    def create(self, name: str, limits: Limits) -> Group:
-        """Start the slice."""
+    def plan(self, name: str, limits: Limits) -> Group:
+        """Names for the units."""
         # A dash would make it a slice within another one, which would stay.
         plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
-        group = Group(self.name, name, limits, {"slice": f"{plain}.slice", "scope": f"{plain}.scope"})
+        return Group(self.name, name, limits, {"slice": f"{plain}.slice", "scope": f"{plain}.scope"})
+
+    def create(self, group: Group) -> Group:
+        """Start the slice."""
         self.remove(group)
+        limits = group.limits
         properties: list[tuple[str, ...]] = [
-            ("Description", "s", f"A server of JupyterHub ({name})"),
+            ("Description", "s", f"A server of JupyterHub ({group.name})"),
             ("MemoryAccounting", "b", "true"),
             ("CPUAccounting", "b", "true"),
             ("TasksAccounting", "b", "true"),
@@ -129,7 +134,7 @@ class SystemdScopes:
             if time.monotonic() > deadline:
                 raise LimitError(f"systemd did not start {group.places['slice']}")
             time.sleep(0.01)
-        return Group(self.name, name, limits, {**group.places, "path": control_group})
+        return dataclasses.replace(group, places={**group.places, "path": control_group})
 
     def place(self, group: Group, pid: int) -> None:
         """Start the scope with it, and wait until it is there."""
