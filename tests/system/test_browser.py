@@ -105,23 +105,27 @@ def visit(hub: HubProcess, chromium: Any) -> Iterator[Visit]:
     visit.context.close()
 
 
-def run_a_cell(page: Any) -> None:
-    """In JupyterLab with its launcher open: a new notebook that computes 6*7."""
-    from playwright.sync_api import TimeoutError as PlaywrightTimeout
-
+def open_notebook(page: Any) -> None:
+    """In JupyterLab with its launcher open: a new notebook with a kernel."""
     page.click(".jp-LauncherCard[data-category='Notebook'] >> nth=0", timeout=120_000)
     page.wait_for_selector(".jp-Notebook .jp-Cell .cm-content", timeout=120_000)
     page.wait_for_selector(".jp-NotebookPanel .jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=120_000)
+
+
+def compute(page: Any, expression: str, result: str) -> None:
+    """Let the first cell of the open notebook compute something."""
+    from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
     cell = page.locator(".jp-Notebook .jp-Cell .cm-content").first
     for _ in range(10):
         # JupyterLab moves the focus about while it settles; what was typed has to be where it was meant to go.
         cell.click()
         page.keyboard.press("Control+A")
-        page.keyboard.type("6*7")
-        if cell.inner_text().strip() == "6*7":
+        page.keyboard.type(expression)
+        if cell.inner_text().strip() == expression:
             break
-    assert cell.inner_text().strip() == "6*7"
-    output = page.locator(".jp-OutputArea-output:has-text('42')").first
+    assert cell.inner_text().strip() == expression
+    output = page.locator(f".jp-OutputArea-output:has-text('{result}')").first
     for _ in range(20):
         # JupyterLab says "idle" before it is connected to the kernel, and runs nothing until then; a person tries again.
         cell.click()
@@ -149,7 +153,8 @@ def test_log_in_start_run_a_cell_and_log_out(visit: Visit, hub: HubProcess) -> N
     # JupyterLab itself asks for news and logs what it likes; the Hub's pages are what is held to silence.
     lab_errors = list(visit.console)
     visit.console.clear()
-    run_a_cell(page)
+    open_notebook(page)
+    compute(page, "6*7", "42")
     assert not [text for text in lab_errors if "/hub/" in text], lab_errors
     visit.console.clear()
 
