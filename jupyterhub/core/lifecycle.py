@@ -154,7 +154,8 @@ class Failure:
     """Why a server is stopped although somebody wanted it to run.
 
     `status` is a hint for whoever has to answer a request; `at` is an aware time; `next_step` says what the
-    reader can do; `phase` is the name of the step that failed; `detail` is the text of the exception.
+    reader can do; `phase` is the name of the step that failed; `detail` is the text of the exception; `left_behind`
+    is a sentence when the server may still be running after all that was tried.
     """
 
     cause: str
@@ -165,6 +166,7 @@ class Failure:
     status: int = 500
     next_step: str = ""
     detail: str = ""
+    left_behind: str = ""
 
     @property
     def title(self) -> str:
@@ -176,7 +178,7 @@ class Failure:
         found: dict[str, Any] = {
             "cause": self.cause, "title": self.title, "message": self.message, "status": self.status
         }  # fmt: skip
-        for name in ("html_message", "phase", "next_step", "detail"):
+        for name in ("html_message", "phase", "next_step", "detail", "left_behind"):
             if value := getattr(self, name):
                 found[name] = value
         if self.at is not None:
@@ -197,6 +199,7 @@ class Failure:
             status=int(stored.get("status", 500)),
             next_step=str(stored.get("next_step", "")),
             detail=str(stored.get("detail", "")),
+            left_behind=str(stored.get("left_behind", "")),
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tornado import web
@@ -123,6 +124,21 @@ def explain_exit(status: Any, output: list[str]) -> Failure:
         phase="running",
         detail=f"It ended by itself with exit status {status}.",
         at=utcnow(),
+    )
+
+
+def not_stopped(failure: Failure | None, problem: str) -> Failure:
+    """Return the failure of a server that could not be stopped; why it had failed before is what its owner reads."""
+    sentence = f"The server may still be running: {problem}"
+    if failure is not None:
+        return replace(failure, left_behind=sentence)
+    return Failure(
+        cause="not-stopped",
+        message=sentence,
+        phase="stopping",
+        at=utcnow(),
+        next_step="Start it again: the old one is looked for first.",
+        left_behind=sentence,
     )
 
 

@@ -164,7 +164,7 @@ class Starts:
         try:
             async with handle.lock:
                 try:
-                    if handle.record.state and handle.record.failure and handle.record.failure.cause == "not-stopped":
+                    if handle.record.state and handle.record.failure and handle.record.failure.left_behind:
                         await check_still_running(launch)
                     await run_steps(steps, launch, begun=launch.begun, entering=entering)
                     launch.end_phases()

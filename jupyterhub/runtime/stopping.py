@@ -8,11 +8,10 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from ..core import lifecycle
-from ..core.clock import utcnow
 from ..core.errors import AuthenticationStale, LeaseLost, ServerBusy, ServerNotRunning, StartFailed
 from ..core.lifecycle import Event, Failure, State
 from ..store import runs
-from .failures import explain_exit, lease_lost
+from .failures import explain_exit, lease_lost, not_stopped
 from .following import TAIL_LINES, read_output
 from .handles import Handle, Stop, new_future
 from .launch import STEPS, Launch
@@ -159,13 +158,7 @@ class Stops:
         )
         problem = launch.stop_problem
         if problem:
-            failure = Failure(
-                cause="not-stopped",
-                message=f"The server may still be running: {problem}",
-                phase="stopping",
-                at=utcnow(),
-                next_step="Start it again: the old one is looked for first.",
-            )
+            failure = not_stopped(failure, problem)
         handle.phases = [phase.to_dict() for phase in launch.phases]
         try:
             await self._end_run(handle, launch, failure)

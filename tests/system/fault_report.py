@@ -123,18 +123,19 @@ class Reading:
         return found
 
 
-def produce(hub: HubProcess, names: list[str]) -> dict[str, Reading]:
-    """Start the servers of all these faults in a running Hub of CONFIG, and read what becomes of them."""
+def produce(hub: HubProcess, faults: dict[str, Fault]) -> dict[str, Reading]:
+    """Start the servers that these faults are to hit, and read what becomes of them."""
     with ThreadPoolExecutor(12) as pool:
-        readings = dict(zip(names, pool.map(lambda name: _read(hub, name), names), strict=True))
+        reading = pool.map(lambda name: _read(hub, name, faults[name]), faults)
+        readings = {each.name: each for each in reading}
     log = hub.log_path.read_text(errors="replace")
     for reading in readings.values():
         reading.log = log_entry(log, reading.name)
     return readings
 
 
-def _read(hub: HubProcess, name: str) -> Reading:
-    reading = Reading(name, FAULTS[name])
+def _read(hub: HubProcess, name: str, fault: Fault) -> Reading:
+    reading = Reading(name, fault)
     person = Person(hub, name)
     assert person.log_in("any").status_code == 200
     answer = hub.start_server(name, options=reading.fault.options)
@@ -207,7 +208,7 @@ def table(readings: dict[str, Reading]) -> str:
 def main() -> int:
     began = time.monotonic()
     with faulty_hub() as hub:
-        readings = produce(hub, list(FAULTS))
+        readings = produce(hub, FAULTS)
     print(table(readings), end="")
     right = sum(reading.failure.get("cause") == reading.fault.cause for reading in readings.values())
     slowest = max(reading.told_after for reading in readings.values())

@@ -28,14 +28,14 @@ ENGINE_RULES: Final[tuple[Rule, ...]] = (
         "image-missing",
         r"ImageNotFound|ErrImagePull|ImagePullBackOff|InvalidImageName|manifest (?:for \S+ )?(?:not found|unknown)|"
         r"No such image|repository \S+ not found",
-        "The container image for the server could not be fetched.",
+        "The container image for the server could not be fetched: {line}",
         "Choose another image, or ask the administrator to check the name and tag of the image.",
     ),
     Saying(
         "engine-unreachable",
         r"Cannot connect to the Docker daemon|Error while fetching server API version|Is the docker daemon running|"
-        r"Unable to contact slurm controller|Failed to connect to (?:system scope )?bus|cannot connect to server|"
-        r"MaxRetryError|Max retries exceeded with url",
+        r"Unable to contact slurm controller|Could not establish a configuration source|Failed to connect to (?:system scope )?bus|cannot connect to server|"
+        r"MaxRetryError|Max retries exceeded with url|\('Connection aborted\.'",
         "The system that runs the servers does not answer: {line}",
         "Try again in a moment; if it keeps happening, the administrator has to look whether that system runs and the "
         "Hub may use it.",
@@ -50,7 +50,7 @@ ENGINE_RULES: Final[tuple[Rule, ...]] = (
     Saying(
         "scheduler-refused",
         r"(?:sbatch|srun|salloc|qsub|bsub|condor_submit): error|^(?:qsub|bsub): |Batch job submission failed|Unable to run job|"
-        r"Request aborted by \S+|admission webhook \S+ denied|violates PodSecurity|Forbidden.*\bpods?\b",
+        r"Request aborted by \S+|batch job submission failure|admission webhook \S+ denied|violates PodSecurity|Forbidden.*\bpods?\b",
         "The scheduler refused the server: {line}",
         "Choose other options, such as a smaller server or another queue; otherwise tell the administrator.",
     ),
@@ -60,6 +60,12 @@ ENGINE_RULES: Final[tuple[Rule, ...]] = (
         r"no suitable node|(?:queue|pending)\b.*\((?:Resources|Priority|Nodes required.*)\)|pending in queue",
         "No machine has room for the server at the moment: {line}",
         "Try again later, or choose a smaller server.",
+    ),
+    Saying(
+        "exited",
+        r"batch job has disappeared",
+        "The batch job ended, or was taken away, before its server had started.",
+        "Try again; if it keeps happening, look at the job's own output, or ask the administrator to.",
     ),
 )
 """In this order: the wording of one may contain that of a later one."""

@@ -90,6 +90,9 @@ class Evidence:
         return lines[-1][:200] if lines else ""
 
 
+#: What Docker's client writes around the words of its engine.
+_WRAPPED: Final = re.compile(r"^\d{3} (?:Client|Server) Error for \S+: [^(]*\(\"(.*)\"\)$")
+
 Rule = Callable[[Evidence], "Verdict | None"]
 
 
@@ -110,7 +113,7 @@ class Saying:
             return None
         start = text.rfind("\n", 0, match.start()) + 1
         end = text.find("\n", match.end())
-        line = one_line(text[start : end if end >= 0 else None])
+        line = one_line(_WRAPPED.sub(r"\1", text[start : end if end >= 0 else None]))
         return Verdict(self.cause, self.sentence.replace("{line}", line), self.next_step)
 
 
