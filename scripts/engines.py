@@ -15,6 +15,7 @@ from pathlib import Path
 ENGINES = [
     ("chromium", "chromium", "the pages in a real browser"),
     ("/usr/lib/postgresql", "postgresql", "the store on PostgreSQL"),
+    ("/usr/sbin/slapd", "slapd", "log-ins by LDAP"),
     ("node", "nodejs", "the proxy contract on the Node program"),
     ("npm", "npm", "the proxy contract on the Node program"),
 ]

@@ -32,6 +32,7 @@ HubError
 ├── StartFailed  StopFailed                 a plugin or the server itself failed
 │   └── StartCancelled                      somebody asked for a stop meanwhile
 ├── PluginMistake                           a plugin broke its contract
+├── LoginNotChecked                         the authenticator could not say who somebody is
 ├── IllegalMove                             a fault of ours: not in the table of lifecycle moves
 ├── LeaseLost                               another hub process owns the server now
 ├── StoreUnavailable                        the database does not answer
@@ -61,6 +62,7 @@ __all__ = [
     "InvalidScope",
     "InvalidToken",
     "LeaseLost",
+    "LoginNotChecked",
     "NamedServersDisabled",
     "NotFound",
     "NotIdentified",
@@ -502,6 +504,12 @@ class PluginMistake(HubError):
         self.plugin = plugin
         self.what = what
         super().__init__(f"Mistake of {plugin}: {what}" if plugin else "")
+
+
+class LoginNotChecked(HubError):
+    """Your log-in could not be checked, for a reason that is not your name or password. Please try again in a moment."""
+
+    reason = "login-not-checked"
 
 
 class StopFailed(HubError):

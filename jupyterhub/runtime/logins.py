@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
+from tornado import web
+
 from .. import metrics
 from ..core.clock import utcnow
+from ..core.errors import HubError, LoginNotChecked
 from ..store import logins as login_store
 from ..store import tokens as token_store
 from ..store import users as user_store
@@ -32,17 +36,15 @@ class Logins:
     async def log_in(self, handler: Any, data: Any) -> User | None:
         """Ask the authenticator, then store what it says. Returns None when it refuses.
 
-        Raises what the authenticator raises, an HTTPError included.
+        Raises LoginNotChecked when the authenticator could not tell, because its directory or provider is away, say;
+        and what the authenticator raises to be shown, an HTTPError for one.
         """
         began = time.monotonic()
         authenticator = self._context.authenticator
         status = metrics.LoginStatus.failure
         try:
-            authenticated = await call_plugin(
-                self._context,
-                f"{type(authenticator).__name__}.authenticate",
-                lambda: authenticator.get_authenticated_user(handler, data),
-                HOOK_TIMEOUT,
+            authenticated = await self._ask(
+                "authenticate", lambda: authenticator.get_authenticated_user(handler, data)
             )
             if not authenticated:
                 return None
@@ -51,6 +53,24 @@ class Logins:
             return user
         finally:
             metrics.LOGIN_DURATION_SECONDS.labels(status=status).observe(time.monotonic() - began)
+
+    async def _ask(self, method: str, call: Callable[[], Any]) -> Any:
+        """Call a method of the authenticator that may have to reach a directory or a provider.
+
+        Raises LoginNotChecked for what it raises by accident, which is logged.
+        """
+        context = self._context
+        name = type(context.authenticator).__name__
+        try:
+            return await call_plugin(context, f"{name}.{method}", call, HOOK_TIMEOUT)
+        except (HubError, web.HTTPError, web.Finish):
+            raise
+        except Exception as error:
+            # These attributes are how plugins say what is to be shown.
+            if any(hasattr(error, each) for each in ("jupyterhub_message", "jupyterhub_html_message", "headers")):
+                raise
+            context.log.error("%s could not check a log-in: %s: %s", name, type(error).__name__, error)
+            raise LoginNotChecked() from error
 
     async def auth_to_user(self, authenticated: dict[str, Any], user: User | None = None) -> User:
         """Find or create the user of an authentication model and store what the model says (config §8.1, §8.7).
@@ -108,6 +128,7 @@ class Logins:
         """Renew a log-in that is older than `auth_refresh_age` seconds. Returns None when it is stale.
 
         At most once per request: the handler remembers. `auth_refresh_age = 0` turns everything off (config §8.6).
+        Raises LoginNotChecked as `log_in` does.
         """
         context = self._context
         authenticator = context.authenticator
@@ -125,12 +146,7 @@ class Logins:
         if user.name in already:
             return user
         already.add(user.name)
-        result = await call_plugin(
-            context,
-            f"{type(authenticator).__name__}.refresh_user",
-            lambda: authenticator.refresh_user(user, handler),
-            HOOK_TIMEOUT,
-        )
+        result = await self._ask("refresh_user", lambda: authenticator.refresh_user(user, handler))
         if not result:
             context.log.warning("The log-in of %s is stale and has to be renewed", user.name)
             return None

@@ -24,6 +24,7 @@ STATUS_OF: Mapping[type[errors.HubError], int] = {
     errors.StartCancelled: 409,
     errors.StartFailed: 500,
     errors.PluginMistake: 500,
+    errors.LoginNotChecked: 500,
     errors.StopFailed: 500,
     errors.IllegalMove: 500,
     errors.LeaseLost: 503,
@@ -41,6 +42,7 @@ ADVICE_OF: Mapping[type[errors.HubError], str] = {
     errors.StoreUnavailable: "Reload the page in a moment. Running servers are not affected.",
     errors.ProxyUnavailable: "Reload the page in a moment.",
     errors.LeaseLost: "Reload the page in a moment.",
+    errors.LoginNotChecked: "If it happens again, tell whoever runs this hub what you did and when.",
     errors.HubShuttingDown: "Running servers are not affected. Reload the page in a moment.",
 }
 
