@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.errors import ServerNotRunning
 from ..core.lifecycle import Failure, State, pending
+from ..spawner import Spawner
 from ..spawning.hooks import call_hook
 from .bulletin import Board
 from .handles import Handle
 from .launch import Launch, call_plugin
 
 if TYPE_CHECKING:
-    from ..spawner import Spawner
     from .context import HubContext
 
 #: Lines of a server's output that are shown while it starts and kept when it fails.
@@ -143,7 +143,9 @@ async def relay_progress(context: HubContext, launch: Launch) -> None:
     try:
         async for event in spawner._generate_progress():
             launch.board.post(event)
-            if message := str(event.get("message") or ""):
+            message = str(event.get("message") or "")
+            # The general words of the base class explain nothing afterwards.
+            if message and type(spawner).progress is not Spawner.progress:
                 launch.messages.append(message)
     except Exception as error:
         context.reporting.plugin_mistake(type(spawner).__name__, f"progress() failed: {error}")
