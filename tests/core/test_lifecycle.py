@@ -127,6 +127,7 @@ failures = st.builds(
     at=st.none() | st.datetimes(timezones=st.just(timezone.utc)),
     status=st.integers(400, 599),
     next_step=st.text(),
+    left_behind=st.text(),
 )
 
 
