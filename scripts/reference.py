@@ -1,4 +1,4 @@
-"""Write the generated pages of the documentation: life cycle, settings, scopes, metrics, the proxy.
+"""Write the generated pages of the documentation: life cycle, causes of failures, settings, scopes, metrics, the proxy.
 
 `--check` writes nothing and fails when a page is stale. The pages are the same on every machine: they depend on
 neither the environment nor what else is installed.
@@ -42,6 +42,13 @@ def lifecycle_page() -> str:
     from jupyterhub.core.lifecycle import diagram
 
     return f"```mermaid\n{diagram()}```\n"
+
+
+def causes_page() -> str:
+    from jupyterhub.core.classify import CAUSES
+
+    rows = ((f"`{name}`", cause.title, cause.meaning) for name, cause in CAUSES.items())
+    return "\n".join(table(("cause", "what it is called", "what it means"), rows)) + "\n"
 
 
 def cell(text: str) -> str:
@@ -297,6 +304,7 @@ def proxy_page() -> str:
 
 
 PAGES = {
+    "docs/explanation/causes.md": causes_page,
     "docs/explanation/lifecycle.md": lifecycle_page,
     "docs/reference/metrics.md": metrics_page,
     "docs/reference/proxy.md": proxy_page,

@@ -1,18 +1,11 @@
-"""Produce faults in a real Hub, and note what their owners read: on the page, by the API, in the log.
-
-    python -m tests.system.fault_report
-
-prints the table for the documentation.
-"""
+"""Produce faults in a real Hub, and note what their owners read: on the page, by the API, in the log."""
 
 from __future__ import annotations
 
 import html
 import json
 import re
-import sys
 import tempfile
-import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from .faults import FAULTS, Fault
+from .faults import Fault
 from .hub_process import HubProcess, wait_for
 from .person import Person
 
@@ -43,9 +36,6 @@ c.JupyterHub.cleanup_servers = True
 c.Spawner.consecutive_failure_limit = 0
 c.SimpleLocalProcessSpawner.interrupt_timeout = c.SimpleLocalProcessSpawner.term_timeout = 1
 """
-#: For the table of documentation: what stands for directories of this machine.
-SOMEWHERE = re.compile(r"(?<![\w/])/(?:[\w.+-]+/){3,}")
-
 
 #: For the authentication state; the name service must not be asked for longer than a moment.
 ENVIRONMENT = {"JUPYTERHUB_CRYPT_KEY": "0" * 64, "RES_OPTIONS": "timeout:1 attempts:1"}
@@ -190,35 +180,3 @@ def log_entry(log: str, name: str) -> str:
     """Return the entry of the log that says why a server failed: its line, and those that belong to it."""
     found = re.search(rf"^\[[WE] [^\]]*\] Server {re.escape(name)}(?: did not start)?: .*?(?=^\[[DIWEC] |\Z)", log, re.M | re.S)
     return found.group(0) if found else ""
-
-
-def table(readings: dict[str, Reading]) -> str:
-    """Return the readings as a table in Markdown, the same on every machine."""
-    lines = ["| what went wrong | phase | cause | what the owner reads | and is told to do |", "|---|---|---|---|---|"]
-    for reading in readings.values():
-        cells = (
-            reading.fault.what, reading.failure.get("phase", ""), f"`{reading.failure.get('cause')}`",
-            f"**{reading.page.title}.** {reading.page.sentence}", reading.page.next_step,
-        )  # fmt: skip
-        cleaned = (SOMEWHERE.sub("…/", cell).replace("|", "\\|").replace("<", "&lt;") for cell in cells)
-        lines.append(f"| {' | '.join(cleaned)} |")
-    return "\n".join(lines) + "\n"
-
-
-def main() -> int:
-    began = time.monotonic()
-    with faulty_hub() as hub:
-        readings = produce(hub, FAULTS)
-    print(table(readings), end="")
-    right = sum(reading.failure.get("cause") == reading.fault.cause for reading in readings.values())
-    slowest = max(reading.told_after for reading in readings.values())
-    print(
-        f"{right} of {len(readings)} classified right; told at the latest {slowest:.3f} s after the failure; "
-        f"{time.monotonic() - began:.1f} s in all",
-        file=sys.stderr,
-    )
-    return 0 if right == len(readings) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
