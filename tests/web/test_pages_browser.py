@@ -38,7 +38,14 @@ FAILED = {
     "progress": 100,
     "failed": True,
     "message": "It did not answer",
-    "failure": {"cause": "http-timeout", "message": "It did not answer in time.", "next_step": "Look at the log."},
+    "failure": {
+        "cause": "port-never-opened",
+        "title": "The server did not answer in time",
+        "message": "It did not answer within 30 seconds.",
+        "next_step": "Look at the log.",
+    },
+    "phases": [*PHASES[:1], {**PHASES[1], "ended": "2026-01-31T12:00:31+00:00"}],
+    "log": ["the second last line", "the last line"],
 }
 
 
@@ -93,7 +100,7 @@ async def stage() -> AsyncIterator[PlayedHub]:
     for name, state in {**states, "fails": State.CONNECTING, "broken": State.STOPPED}.items():
         ada.set_state(name, state)
     ada.failures["broken"] = Failure(
-        cause="http-timeout", message="It did not answer.", next_step="Look below.", phase="connecting", status=500
+        cause="port-never-opened", message="It did not answer.", next_step="Look below.", phase="connecting", status=500
     )
     hub.servers.phases, hub.servers.output = PHASES, ["ImportError: no module"]
     hub.token_records = [token_record(1, "script"), token_record(2, "x", "service-x", client_description="Grader")]
@@ -182,11 +189,31 @@ async def test_the_pending_page_tells_phases_log_and_end(stage: PlayedHub, chrom
     await page.wait_for_selector("#phases li.done:has-text('Preparing'):has-text('0.4 s')")
     assert await page.get_attribute("#progress-bar-frame", "aria-valuenow") == "50"
     await page.goto(f"{stage.url}/hub/spawn-pending/ada/fails")
-    await page.wait_for_selector("#failure:has-text('It did not answer in time.'):has-text('Look at the log.')")
+    await page.wait_for_selector("#failure:has-text('within 30 seconds.'):has-text('Look at the log.')")
+    assert await page.inner_text("h1") == "The server did not answer in time"
+    assert await page.inner_text("#phases li.failed .phase-time") == "30.6 s"
+    # What was seen of the output so far is replaced by its end, what the Hub told stays.
+    told = [FAILED["message"], "Half way", "Server requested"]
+    lines = (await page.inner_text("#progress-log")).splitlines()
+    assert [line for line in lines if line not in told] == ["the second last line", "the last line"]
+    assert "Half way" in lines
     assert await page.evaluate("document.activeElement.id") == "start-again"
     stage.people["ada"].set_state("gets-ready", State.CONNECTING)
     await page.goto(f"{stage.url}/hub/spawn-pending/ada/gets-ready?next=/hub/token")
     await page.wait_for_url("**/hub/token")
+    assert visit.problems == []
+
+
+async def test_a_failure_is_shown_while_what_was_begun_is_cleared_away(stage: PlayedHub, chromium: Any) -> None:
+    """The page notices by itself when the server can be started again."""
+    stage.people["ada"].set_state("broken", State.UNDOING)
+    visit = Visit(stage, await chromium.new_page())
+    await visit.log_in("/hub/spawn-pending/ada/broken")
+    await visit.page.wait_for_selector("h1:has-text('The server did not answer in time')")
+    await visit.page.wait_for_selector("#clearing-away")
+    assert await visit.page.query_selector("#start") is None
+    stage.people["ada"].set_state("broken", State.STOPPED)
+    await visit.page.wait_for_selector("#start:has-text('Start again')")
     assert visit.problems == []
 
 
