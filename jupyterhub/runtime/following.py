@@ -24,6 +24,8 @@ TAIL_LINES = 100
 OUTPUT_INTERVAL = 1.0
 #: Seconds that a failure waits for the output which may explain it: its owner hears of it within a second.
 LAST_WORDS_TIMEOUT = 0.8
+#: Characters of what a scheduler may say of a job in one line.
+MAX_QUEUE_STATE = 200
 
 
 async def follow_start(context: HubContext, handle: Handle) -> AsyncGenerator[dict[str, Any], None]:
@@ -138,10 +140,17 @@ async def _merge(context: HubContext, handle: Handle, board: Board) -> AsyncGene
 
 
 async def relay_progress(context: HubContext, launch: Launch) -> None:
-    """Post what the spawner's `progress` tells on the board of the start, for everybody, and keep its words."""
-    spawner = launch.spawner
+    """Post what the spawner's `progress` tells on the board of the start, for everybody, and keep its words.
+
+    What is told again and again, as of a job that waits for hours, is posted once.
+    """
+    spawner, last = launch.spawner, None
     try:
         async for event in spawner._generate_progress():
+            event = with_queue_state(spawner, event)
+            if event == last:
+                continue
+            last = event
             launch.board.post(event)
             message = str(event.get("message") or "")
             # The general words of the base class explain nothing afterwards.
@@ -149,6 +158,20 @@ async def relay_progress(context: HubContext, launch: Launch) -> None:
                 launch.messages.append(message)
     except Exception as error:
         context.reporting.plugin_mistake(type(spawner).__name__, f"progress() failed: {error}")
+
+
+def with_queue_state(spawner: Spawner, event: dict[str, Any]) -> dict[str, Any]:
+    """Add the scheduler's own words to the message of a progress event.
+
+    Batch spawners keep them in `job_status`, and tell only that the job is waiting. Some schedulers answer with
+    whole documents: those are for programs.
+    """
+    status, message = getattr(spawner, "job_status", None), event.get("message")
+    if not (isinstance(status, str) and isinstance(message, str)) or status in message:
+        return event
+    if len(status) > MAX_QUEUE_STATE or "\n" in status or status.startswith("<"):
+        return event
+    return {**event, "message": f"{message} {status}"}
 
 
 async def last_words(context: HubContext, launch: Launch, lines: int = TAIL_LINES) -> list[str]:
