@@ -12,6 +12,7 @@ from urllib.parse import urlencode, urlsplit
 from tornado import web
 
 from ..core.clock import isoformat
+from ..core.lifecycle import Failure
 from ..core.scopes.algebra import Resource, ScopeSet
 from ..handlers.base import BaseHandler
 from ..store.values import GroupRecord
@@ -114,9 +115,10 @@ class APIHandler(BaseHandler):
         self.finish()
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Answer an error as {"status", "message"} (rest-api §1.3)."""
+        """Answer an error as {"status", "message"} (rest-api §1.3), and a failed start with its `failure` (ours)."""
         exc_info = kwargs.get("exc_info")
-        answer = errors.answer_for(exc_info[1] if exc_info else None, status_code)
+        error = exc_info[1] if exc_info else None
+        answer = errors.answer_for(error, status_code)
         message: str | None = answer.message or None
         if answer.status == 500 and message is None:
             message = "Internal Server Error"
@@ -128,7 +130,11 @@ class APIHandler(BaseHandler):
         self.set_header("Content-Type", "application/json")
         for name, value in answer.headers.items():
             self.set_header(name, value)
-        self.finish(json.dumps({"status": answer.status, "message": message}))
+        body: dict[str, Any] = {"status": answer.status, "message": message}
+        failure = getattr(error, "failure", None)
+        if isinstance(failure, Failure):
+            body["failure"] = failure.to_dict()
+        self.finish(json.dumps(body))
 
     # Models, for handlers of plugins; ours use the functions of `models`
 

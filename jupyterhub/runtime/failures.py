@@ -71,6 +71,8 @@ def explain(
     )
     if isinstance(error, web.HTTPError) or own_message or html:
         assert isinstance(error, Exception)
+        # The error is the plugin's own, and answered as it wants; programs find the rest beside it.
+        error.failure = failure  # type: ignore[attr-defined]
         return failure, error
     outcome = StartFailed(failure)
     outcome.__cause__ = error

@@ -121,6 +121,7 @@ async def test_a_spawner_may_choose_the_answer(
     small.behaviour.fail_with = error
     answer = await small.as_("alice", "POST", SERVER)
     assert (answer.status, answer.reason, answer.message) == (status, reason, message)
+    assert answer.json["failure"]["phase"] == "starting"
 
 
 async def test_an_exception_may_bring_headers_and_a_text(small: LiveHub) -> None:
@@ -137,7 +138,8 @@ async def test_an_unexpected_failure_is_explained(small: LiveHub) -> None:
     """Row 51: 500 with a classified sentence; the progress shows the exception's text; the model says why."""
     small.behaviour.fail_with = ValueError("the disk is full of eels")
     answer = await small.as_("alice", "POST", SERVER)
-    assert answer.status == 500 and answer.message
+    assert answer.status == 500 and answer.message == answer.json["failure"]["message"]
+    assert answer.json["failure"]["next_step"]
     await small.settle("alice", "", State.STOPPED)
     (event,) = await small.events(f"{SERVER}/progress", token=await small.token("alice"))
     assert event["failed"] and event["progress"] == 100 and "the disk is full of eels" in event["message"]
