@@ -21,6 +21,7 @@ from ..core.errors import HubError, NamedServersDisabled, ResourceHidden, TooMan
 from ..core.names import check_server_name
 from ..core.scopes.algebra import Resource
 from ..core.urls import url_path_join
+from ..log import _scrub_uri
 from ..web import cookies, errors, redirects
 from ..web.request import HubRequestHandler, new_reference
 from ..web.templates import PageVariables, has_overrides
@@ -292,8 +293,15 @@ class BaseHandler(HubRequestHandler):
         answer = errors.answer_for(value)
         if isinstance(value, HubError) and answer.status < 500:
             self.log.warning("%s: %s", self._request_summary(), value)
-        else:
+        elif isinstance(value, web.HTTPError):
             super().log_exception(typ, value, tb)
+        else:
+            # Tornado would add the address as it came, with the code of a provider in it, say.
+            self.log.error("Uncaught exception %s", self._request_summary(), exc_info=value)
+
+    def _request_summary(self) -> str:
+        """Return the request as log lines about errors name it: without the secrets in its address."""
+        return f"{self.request.method} {_scrub_uri(self.request.uri or '')} ({self.request.remote_ip})"
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer with an error page: `<status>.html` if there is one, else `error.html` (web §19)."""

@@ -147,6 +147,8 @@ def test_an_answer_that_this_browser_did_not_ask_for_logs_nobody_in(hub: HubProc
     answer = victim.get(own.replace(own_code, code))
     assert answer.status_code == 500 and "could not be checked" in answer.text and not victim.is_logged_in()
     assert provider.events("refused")[-1]["error"] == "invalid_grant"
+    # Codes that were not used are worth something: the log has none of them.
+    assert not any(each in hub.log_path.read_text() for each in (code, own_code))
 
 
 def test_an_answer_counts_once(hub: HubProcess, provider: OpenIDProvider) -> None:
