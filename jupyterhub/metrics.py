@@ -191,6 +191,12 @@ SERVER_POLL_DURATION_SECONDS = Histogram(
     ["status"],
     namespace=metrics_prefix,
 )
+SERVER_FAILURES_TOTAL = Counter(
+    "server_failures_total",
+    "Starts that failed, and running servers that ended by themselves, by cause",
+    ["cause"],
+    namespace=metrics_prefix,
+)
 SERVER_RESTARTS_TOTAL = Counter(
     "server_restarts_total",
     "Servers started again although nobody asked for it",

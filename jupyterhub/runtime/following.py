@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Lines of a server's output that are shown while it starts and kept when it fails.
 TAIL_LINES = 100
+#: Characters of one line that are shown and kept.
+MAX_LINE = 2000
 #: Seconds between two looks at the output of a server that starts.
 OUTPUT_INTERVAL = 1.0
 #: Seconds that a failure waits for the output which may explain it: its owner hears of it within a second.
@@ -190,4 +192,4 @@ async def read_output(context: HubContext, spawner: Spawner, lines: int, *, time
         context.reporting.plugin_mistake(type(spawner).__name__, f"logs() failed: {error}")
         return []
     text = value.splitlines() if isinstance(value, str) else list(value or [])
-    return [str(line) for line in text][-lines:]
+    return [str(line)[:MAX_LINE] for line in text][-lines:]

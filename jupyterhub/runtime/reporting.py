@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,20 @@ if TYPE_CHECKING:
 SERVER_ACTION_SCHEMA = "https://schema.jupyter.org/jupyterhub/events/server-action"
 
 
+#: What would move the cursor of whoever reads the log in a terminal, or begin a line.
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+
+
 def _advice(failure: Failure) -> str:
     return f"\n  What to do: {failure.next_step}" if failure.next_step else ""
 
 
 def _quoted(output: Sequence[str]) -> str:
     """Return the last lines of a server marked as its own, so that none can pass for a line of the Hub's log."""
-    return "".join(["\n  The last that it said:", *(f"\n  | {line}" for line in output)]) if output else ""
+    if not output:
+        return ""
+    lines = (_UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", line) for line in output)
+    return "".join(["\n  The last that it said:", *(f"\n  | {line}" for line in lines)])
 
 
 class Reporting:
@@ -65,6 +73,7 @@ class Reporting:
     ) -> None:
         """A start failed. An expected failure (a refusal by policy, an HTTP error below 500) has no traceback."""
         log = self._context.log
+        metrics.SERVER_FAILURES_TOTAL.labels(cause=failure.cause).inc()
         text = (
             f"Server {log_name} did not start: {failure.message} [{failure.cause}, phase {failure.phase or 'unknown'}]"
             f"{_advice(failure)}{'' if expected else _quoted(output)}"
@@ -93,6 +102,7 @@ class Reporting:
 
     def ended(self, log_name: str, failure: Failure, output: Sequence[str]) -> None:
         """Why a server that had been ready is gone."""
+        metrics.SERVER_FAILURES_TOTAL.labels(cause=failure.cause).inc()
         self._context.log.warning(
             "Server %s: %s [%s]%s%s", log_name, failure.message, failure.cause, _advice(failure), _quoted(output)
         )

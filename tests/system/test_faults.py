@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -18,9 +19,14 @@ from .person import Person
 pytestmark = [pytest.mark.timeout(180)]
 
 @pytest.fixture(scope="module")
-def readings() -> Iterator[dict[str, Reading]]:
+def hub() -> Iterator[HubProcess]:
     with faulty_hub() as hub:
-        yield produce(hub, FAULTS)
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def readings(hub: HubProcess) -> dict[str, Reading]:
+    return produce(hub, FAULTS)
 
 
 @pytest.fixture(params=list(FAULTS))
@@ -36,6 +42,13 @@ def test_there_are_enough() -> None:
 @pytest.mark.parametrize("check", CHECKS)
 def test_every_fault_explains_itself(reading: Reading, check: Callable[[Reading], None]) -> None:
     check(reading)
+
+
+def test_operators_can_count_them(hub: HubProcess, readings: dict[str, Reading]) -> None:
+    counted = Counter(fault.cause for fault in FAULTS.values())
+    metrics = hub.api("GET", "/metrics").body.decode()
+    told = re.findall(r'^jupyterhub_server_failures_total\{cause="([a-z-]+)"\} ([\d.]+)$', metrics, re.MULTILINE)
+    assert {cause: float(number) for cause, number in told} == counted
 
 
 def test_what_the_server_wrote_can_be_read(readings: dict[str, Reading]) -> None:
