@@ -16,8 +16,11 @@ ENGINES = [
     ("chromium", "chromium", "the pages in a real browser"),
     ("/usr/lib/postgresql", "postgresql", "the store on PostgreSQL"),
     ("/usr/sbin/slapd", "slapd", "log-ins by LDAP"),
-    ("node", "nodejs", "the proxy contract on the Node program"),
-    ("npm", "npm", "the proxy contract on the Node program"),
+    ("node", "nodejs", "the proxy contract on the Node program, log-ins by OpenID Connect"),
+    ("npm", "npm", "the proxy contract on the Node program, log-ins by OpenID Connect"),
+    ("/usr/sbin/slurmctld", "slurm-wlm", "servers as jobs of Slurm"),
+    ("/usr/sbin/munged", "munge", "servers as jobs of Slurm"),
+    ("sudo", "sudo", "servers as jobs of Slurm"),
 ]
 
 
