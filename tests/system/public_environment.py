@@ -26,8 +26,11 @@ def source_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def public_environment() -> Path:
-    """Return the directory with the commands. The environment is kept between runs; the checkout in it is current."""
+def public_environment(*packages: str) -> Path:
+    """Return the directory with the commands. The environment is kept between runs; the checkout in it is current.
+
+    `packages` are released packages of others that are wanted beside it.
+    """
     base = Path(os.environ.get("JUPYTERHUB_TEST_PUBLIC", "/var/tmp/jupyterhub-tests"))
     base.mkdir(mode=0o755, exist_ok=True)
     environment = base / "environment"
@@ -46,4 +49,9 @@ def public_environment() -> Path:
             subprocess.run([*run, "install", "--no-deps", "--force-reinstall", str(wheel)], check=True)
         shutil.rmtree(ROOT / "build", ignore_errors=True)
         stamp.write_text(wanted)
+    for package in packages:
+        present = environment / f"with-{package}"
+        if not present.exists():
+            subprocess.run([str(python), "-m", "pip", "--quiet", "install", package], check=True)
+            present.touch()
     return environment / "bin"
