@@ -230,6 +230,22 @@ TABLE: list[tuple[str, dict[str, Any]]] = [
         },
     ),
     (
+        "no-capacity",
+        {
+            "error_type": "TimeoutError",
+            "phase": "starting",
+            "output": "Unknown status...\nPending in queue... PENDING (Resources)",
+        },
+    ),
+    (
+        "start-timeout",
+        {
+            "error_type": "TimeoutError",
+            "phase": "starting",
+            "output": "Pending in queue... PENDING (Resources)\nCluster job running... waiting to connect RUNNING (None) n1",
+        },
+    ),
+    (
         "name-not-found",
         {
             "error_type": "gaierror",

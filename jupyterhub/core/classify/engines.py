@@ -57,7 +57,9 @@ ENGINE_RULES: Final[tuple[Rule, ...]] = (
     Saying(
         "no-capacity",
         r"Insufficient (?:cpu|memory|ephemeral|nvidia)|FailedScheduling|\b\d+/\d+ nodes are available|Unschedulable|"
-        r"no suitable node|(?:queue|pending)\b.*\((?:Resources|Priority|Nodes required.*)\)|pending in queue",
+        r"no suitable node|"
+        # A job that waited and then ran had its place.
+        r"(?:(?:queue|pending)\b.*\((?:Resources|Priority|Nodes required.*)\)|pending in queue)(?![\s\S]*\bjob running\b)",
         "No machine has room for the server at the moment: {line}",
         "Try again later, or choose a smaller server.",
     ),
