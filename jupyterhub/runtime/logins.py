@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from tornado import web
 
@@ -32,6 +34,8 @@ class Logins:
         self._ended: dict[str, float] = {}
         #: Cookies looked up and found alive, so that a page view costs no query: hash → monotonic time of the look.
         self._alive: dict[str, float] = {}
+        #: Held while a user's log-in is renewed: id → lock.
+        self._renewing: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
 
     async def log_in(self, handler: Any, data: Any) -> User | None:
         """Ask the authenticator, then store what it says. Returns None when it refuses.
@@ -130,13 +134,10 @@ class Logins:
         At most once per request: the handler remembers. `auth_refresh_age = 0` turns everything off (config §8.6).
         Raises LoginNotChecked as `log_in` does.
         """
-        context = self._context
-        authenticator = context.authenticator
-        age = authenticator.auth_refresh_age
+        age = self._context.authenticator.auth_refresh_age
         if not age:
             return user
-        now = time.monotonic()
-        if not force and user._auth_refreshed is not None and now - user._auth_refreshed < age:
+        if not force and self._is_fresh(user, age):
             return user
         already = getattr(handler, "_refreshed_users", None)
         if already is None:
@@ -146,12 +147,26 @@ class Logins:
         if user.name in already:
             return user
         already.add(user.name)
+        # One at a time: a refresh token may be good once, and its second use be taken for a theft.
+        lock = self._renewing.setdefault(user.id, asyncio.Lock())
+        async with lock:
+            if not force and self._is_fresh(user, age):
+                return user
+            return await self._renew(user, handler)
+
+    @staticmethod
+    def _is_fresh(user: User, age: float) -> bool:
+        return user._auth_refreshed is not None and time.monotonic() - user._auth_refreshed < age
+
+    async def _renew(self, user: User, handler: Any) -> User | None:
+        authenticator = self._context.authenticator
+        began = time.monotonic()
         result = await self._ask("refresh_user", lambda: authenticator.refresh_user(user, handler))
         if not result:
-            context.log.warning("The log-in of %s is stale and has to be renewed", user.name)
+            self._context.log.warning("The log-in of %s is stale and has to be renewed", user.name)
             return None
         if result is True:
-            user._auth_refreshed = now
+            user._auth_refreshed = began
             return user
         model = dict(result)
         model["name"] = user.name

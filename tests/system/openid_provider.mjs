@@ -18,6 +18,8 @@ const provider = new Provider(`http://localhost:${port}`, {
   }],
   routes: { authorization: '/authorize', token: '/token', userinfo: '/userinfo', end_session: '/logout' },
   claims: { openid: ['sub'], profile: ['preferred_username', 'groups'] },
+  // A refresh token is good once; its second use ends the whole log-in.
+  rotateRefreshToken: true,
   pkce: { required: () => true, methods: ['S256'] },
   clockTolerance: 0,
   ttl: { AccessToken: Number(seconds), AuthorizationCode: 60, Grant: 3600, IdToken: 3600, Interaction: 600, RefreshToken: 3600, Session: 3600 },

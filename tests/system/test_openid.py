@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -122,6 +123,20 @@ def test_an_expired_token_is_renewed_and_brings_new_groups(hub: HubProcess, prov
     # The new refresh token works as well as the first: it replaced that one in what the Hub keeps.
     count = len(provider.events("grant"))
     wait_for(lambda: grace.is_logged_in() and len(provider.events("grant")) > count, "and once more")
+
+
+def test_requests_at_once_use_a_refresh_token_once(hub: HubProcess, provider: OpenIDProvider) -> None:
+    """A page asks for several things at a time; the provider takes the second use of a token for theft."""
+    ada = logged_in(hub, provider, "ada")
+    known, refused = len(provider.events("grant")), len(provider.events("refused"))
+
+    def renewed() -> bool:
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(lambda _: ada.is_logged_in(), range(8)))
+        return any(each["type"] == "refresh_token" for each in provider.events("grant")[known:])
+
+    wait_for(renewed, "the Hub has used the refresh token")
+    assert ada.is_logged_in() and len(provider.events("refused")) == refused
 
 
 def test_who_has_left_the_provider_is_out_at_the_next_refresh(hub: HubProcess, provider: OpenIDProvider) -> None:
