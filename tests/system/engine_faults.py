@@ -38,7 +38,7 @@ programs = os.environ["TEST_PROGRAMS"]
 c.SlurmSpawner.batch_submit_cmd = f"{programs}/sbatch --parsable"
 c.SlurmSpawner.batch_query_cmd = f"{programs}/squeue -h -j {{job_id}} -o '%T %B'"
 c.SlurmSpawner.batch_cancel_cmd = f"{programs}/scancel {{job_id}}"
-c.SlurmSpawner.start_timeout = 2
+c.SlurmSpawner.start_timeout = 5
 c.Spawner.consecutive_failure_limit = 0
 c.JupyterHub.tornado_settings = {"slow_spawn_timeout": 0}
 """

@@ -139,6 +139,8 @@ async def slow_to_say(spawner: Any) -> None:
 
 SHORT = {"start_timeout": 1}
 SILENT = {"http_timeout": 1}
+#: A busy machine needs a moment until the server gives its wrong answer.
+UNFIT = {"http_timeout": 5}
 
 FAULTS: dict[str, Fault] = {
     # The command and what it needs.
@@ -169,7 +171,7 @@ FAULTS: dict[str, Fault] = {
     "wrong-image": Fault(
         "The image has a JupyterHub of another major version that cannot talk to the Hub", "wrong-version",
         "connecting", ("0.9.6", "500"),
-        command=server("old"), settings=SILENT,
+        command=server("old"), settings=UNFIT,
     ),
     # The server's process.
     "exit-with-message": Fault(
@@ -204,11 +206,11 @@ FAULTS: dict[str, Fault] = {
     ),
     "answers-500": Fault(
         "The server answers with status 500 for ever", "bad-answer", "connecting", ("500",),
-        command=server("broken"), settings=SILENT,
+        command=server("broken"), settings=UNFIT,
     ),
     "not-a-web-server": Fault(
         "Something else than a web server listens at the port", "bad-answer", "connecting", ("does not speak HTTP",),
-        command=server("shell"), settings=SILENT,
+        command=server("shell"), settings=UNFIT,
     ),
     "port-taken": Fault(
         "Another program has the port", "port-taken", "connecting", ("port",), command=port_of_somebody,
