@@ -4,11 +4,30 @@
     jupyterhub -f examples/authentication/ldap.py
 """
 
+import asyncio
+import socket
 import ssl
+from concurrent.futures import ThreadPoolExecutor
+
+from ldapauthenticator import LDAPAuthenticator
 
 c = get_config()
 
-c.JupyterHub.authenticator_class = "ldap"
+
+class PatientLDAPAuthenticator(LDAPAuthenticator):
+    """Asks the directory in a thread: without that, the whole Hub waits for the answer at each log-in."""
+
+    threads = ThreadPoolExecutor(8)
+
+    async def authenticate(self, handler, data):
+        question = super().authenticate(handler, data)
+        return await asyncio.get_running_loop().run_in_executor(self.threads, asyncio.run, question)
+
+
+# A directory that says nothing for so many seconds is taken for one that is away.
+socket.setdefaulttimeout(10)
+
+c.JupyterHub.authenticator_class = PatientLDAPAuthenticator
 c.LDAPAuthenticator.server_address = "ldap.example.org"
 
 # The connection is encrypted by StartTLS before any password is sent. Who is at the other end is only checked if you

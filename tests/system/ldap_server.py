@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 from .hub_process import free_port, wait_for
 from .upstream import NotAvailable
@@ -104,6 +109,23 @@ class LDAPServer:
             self._process.terminate()
             self._process.wait(10)
             self._process = None
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Stop its clock: it holds its ports, and answers nobody."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+    def has_waiting_connection(self) -> bool:
+        """Whether somebody has connected whom it has not let in yet."""
+        return any(
+            connection.status == psutil.CONN_ESTABLISHED and connection.raddr and connection.raddr.port == self.port
+            for connection in psutil.net_connections("tcp")
+        )
 
     def log(self) -> str:
         """Return the requests since its last start, one or more lines each."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from .hub_process import HubProcess
+from .hub_process import HubProcess, wait_for
 from .ldap_server import BASE, PEOPLE, SEARCHER, SEARCHER_PASSWORD, LDAPServer
 from .packages_environment import packages_environment
 from .person import Person
@@ -20,14 +21,18 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/authentication/ldap.py"
 
 HERE = """
+import socket
 c.LDAPAuthenticator.server_address = "localhost"
 c.LDAPAuthenticator.server_port = {port}
 c.LDAPAuthenticator.tls_kwargs["ca_certs_file"] = {authority!r}
 c.Authenticator.allow_all = False
+socket.setdefaulttimeout(2)
 """
 
-#: People are looked up by another attribute than the one in their name; any character may be typed.
+#: The package's own class. People are looked up by another attribute than the one in their name; any character may be
+#: typed.
 LOOKED_UP = """
+c.JupyterHub.authenticator_class = "ldap"
 c.LDAPAuthenticator.tls_strategy = "on_connect"
 c.LDAPAuthenticator.server_port = {tls_port}
 c.LDAPAuthenticator.bind_dn_template = []
@@ -188,13 +193,26 @@ def test_without_the_directory_people_are_told_that_it_is_not_their_password(
         assert "could not be checked" in answer.text and "Wrong user name or password" not in answer.text
         assert 'name="password"' in answer.text
         assert not visitor.is_logged_in()
-        assert "LDAPAuthenticator could not check a log-in" in hub.log_tail(200)
+        assert "PatientLDAPAuthenticator could not check a log-in" in hub.log_tail(200)
         assert PEOPLE["lara"] not in hub.log_path.read_text()
         # Whoever is in stays in.
         assert lara.is_logged_in()
     finally:
         directory.start()
     assert visitor.log_in(PEOPLE["lara"]).status_code == 200 and visitor.is_logged_in()
+
+
+def test_while_the_directory_says_nothing_the_others_go_on(hub: HubProcess, directory: LDAPServer) -> None:
+    lara = Person(hub, "lara")
+    with ThreadPoolExecutor(1) as pool:
+        with directory.silent():
+            attempt = pool.submit(lara.log_in, PEOPLE["lara"])
+            wait_for(lambda: directory.has_waiting_connection(), "the Hub has asked the directory")
+            assert hub.request("GET", "/hub/login", timeout=1).status == 200
+            assert not attempt.done()
+            answer = attempt.result(20)
+        assert answer.status_code == 500 and "could not be checked" in answer.text and not lara.is_logged_in()
+    assert lara.log_in(PEOPLE["lara"]).status_code == 200
 
 
 def test_a_directory_with_the_certificate_of_another_authority_gets_no_password(
