@@ -468,6 +468,7 @@ Try it out on another port, below a path:
         context.leases.register(self.hub.api_url)
         context.servers.failures.on_limit = self.exit_after_failures
         wiring.prepare_http_client(self)
+        wiring.tell_limits(self)
         await wiring.take_over_servers(self, context)
         self.listen()
         await self.start_proxy()

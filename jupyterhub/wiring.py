@@ -6,6 +6,7 @@ Each function is one step; `app.JupyterHub` calls them from its `init_…` metho
 from __future__ import annotations
 
 import binascii
+import logging
 import os
 import secrets as random_secrets
 import stat
@@ -40,6 +41,7 @@ from .runtime.service_registry import new_service, take_over_services
 from .runtime.services import ServiceKeeper
 from .runtime.tokens import Tokens
 from .services.service import Service
+from .spawning.limited import limit_notes
 from .store import provisioning, server_names
 from .store import users as user_store
 from .store.database import Change, Database
@@ -339,6 +341,12 @@ def provision(app: JupyterHub, context: HubContext, managed_roles: list[dict[str
     take_over_services(app, context)
     TOTAL_USERS.set(done.user_count)
     return done.created_users
+
+
+def tell_limits(app: JupyterHub) -> None:
+    """Say once, loudly where it is bad news, whether the configured limits of servers are enforced."""
+    for is_warning, text in limit_notes(app.spawner_class, app.config):
+        app.log.log(logging.WARNING if is_warning else logging.INFO, "Limits of servers: %s", text)
 
 
 # The web application

@@ -14,6 +14,7 @@ from ..core.clock import isoformat
 from ..core.lifecycle import Failure, State
 from ..core.scopes.algebra import Resource, ScopeSet
 from ..core.urls import server_path, service_path
+from ..spawning.limits import notices
 from ..user import User
 
 if TYPE_CHECKING:
@@ -174,6 +175,9 @@ def server_model(viewer: Viewer, server: ServerFacts, user: Any) -> dict[str, An
     if server.failure is not None:
         # Ours: why the last start failed.
         model["failure"] = server.failure.to_dict()
+    if lifecycle.is_active(state) and (noticed := notices(server.state)):
+        # Ours: limits that are not enforced, and what was killed because of one.
+        model["notices"] = noticed
     if server.restarts:
         # Ours: when and why it was started again although nobody asked for it.
         model["restarts"] = [dict(restart) for restart in server.restarts]

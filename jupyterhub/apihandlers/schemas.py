@@ -16,7 +16,7 @@ class ServerModel(TypedDict, total=False):
     """A server (rest-api §3.2).
 
     Ours, absent where there is nothing to say: `failure`, why the last start failed; `restarts`, when and why it was
-    started again although nobody asked for it.
+    started again although nobody asked for it; `notices`, sentences about the limits of one that runs.
     """
 
     name: str
@@ -35,6 +35,7 @@ class ServerModel(TypedDict, total=False):
     state: dict[str, Any] | None
     failure: dict[str, Any]
     restarts: list[dict[str, str]]
+    notices: list[str]
 
 
 class UserModel(TypedDict, total=False):

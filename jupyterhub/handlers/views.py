@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ..core.urls import url_path_join
+from ..spawning.limits import notices
 
 if TYPE_CHECKING:
     from ..core.lifecycle import Failure
@@ -46,6 +47,8 @@ class ServerView:
     #: Ours: restarts nobody asked for, ``{"at": time, "reason": text}``, newest first.
     restarts: list[dict[str, Any]] = field(default_factory=list)
     unhealthy_since: datetime | None = None
+    #: Ours: sentences about limits that are not enforced, or were reached while it runs.
+    notices: list[str] = field(default_factory=list)
 
     @property
     def state_name(self) -> str:
@@ -87,6 +90,7 @@ def view_server(context: HubContext, user: User, name: str, record: ServerRecord
             for restart in reversed(status.restarts)
         ],
         unhealthy_since=status.unhealthy_since,
+        notices=notices(record.state) if record is not None and status.active else [],
     )
 
 

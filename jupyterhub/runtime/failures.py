@@ -41,6 +41,7 @@ def explain(
             because="\n".join(f"{type(each).__name__}: {each}" for each in _causes_of(error)),
             errno=_first_errno(error),
             exit_status=exit_number(getattr(error, "exit_status", None)),
+            reason=exit_reason(spawner),
             output="\n".join(output),
             phase=phase,
             call=launch.calling,
@@ -109,11 +110,17 @@ def exit_number(status: Any) -> int | None:
     return int(found.group(1)) if found else 1
 
 
-def explain_exit(status: Any, output: list[str]) -> Failure:
-    """Return the failure of a server that was ready and has ended by itself."""
+def exit_reason(spawner: Any) -> str:
+    """Return why a server ended, where its spawner says so in the optional attribute `exit_reason`."""
+    return str(getattr(spawner, "exit_reason", "") or "")
+
+
+def explain_exit(status: Any, output: list[str], reason: str = "") -> Failure:
+    """Return the failure of a server that was ready and has ended by itself; `reason` is what its spawner knows."""
     verdict = classify(
         Evidence(
-            message="" if isinstance(status, int) else str(status),
+            message="" if status is None or isinstance(status, int) else str(status),
+            reason=reason,
             exit_status=exit_number(status),
             output="\n".join(output),
             phase="running",
@@ -124,7 +131,7 @@ def explain_exit(status: Any, output: list[str]) -> Failure:
         message=verdict.sentence,
         next_step=verdict.next_step,
         phase="running",
-        detail=f"It ended by itself with exit status {status}.",
+        detail=reason or f"It ended by itself with exit status {status}.",
         at=utcnow(),
     )
 

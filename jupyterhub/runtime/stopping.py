@@ -11,7 +11,7 @@ from ..core import lifecycle
 from ..core.errors import AuthenticationStale, LeaseLost, ServerBusy, ServerNotRunning, StartFailed
 from ..core.lifecycle import Event, Failure, State
 from ..store import runs
-from .failures import explain_exit, lease_lost, not_stopped
+from .failures import exit_reason, explain_exit, lease_lost, not_stopped
 from .following import TAIL_LINES, read_output
 from .handles import Handle, Stop, new_future
 from .launch import STEPS, Launch
@@ -133,9 +133,10 @@ class Stops:
                 return
             if not requested and (launch.process_gone or failure is not None):
                 handle.output = await read_output(self._context, launch.spawner, TAIL_LINES)
-                status = launch.spawner._exit_status
-                if status is not None and failure is not None and failure.cause == "exited" and not handle.restart:
-                    failure = explain_exit(status, handle.output)
+                status, reason = launch.spawner._exit_status, exit_reason(launch.spawner)
+                unexplained = status is not None and failure is not None and failure.cause == "exited"
+                if (unexplained or reason) and not handle.restart:
+                    failure = explain_exit(status, handle.output, reason)
                     self._context.reporting.ended(handle.log_name, failure, handle.output)
             await self.take_back(handle, launch, failure=failure, requested=requested, began=began)
 

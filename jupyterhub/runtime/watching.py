@@ -40,6 +40,12 @@ class Watch:
         if database.has_plugin_session:
             database.settle_plugin_session(f"poll of {handle.log_name}")
         await self.note_new_address(handle)
+        record = handle.record
+        if record.state_changed and handle.state is State.READY:
+            record.state_changed = False
+            state = handle.spawner.get_state()
+            await database.run(runs.save_state, record.id, record.fence, state)
+            record.state = state
 
     def _found_gone(self, handle: Handle) -> None:
         """Called by the spawner's own polling once its `poll` no longer says "running"."""

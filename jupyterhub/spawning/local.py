@@ -26,16 +26,17 @@ from ..net import random_port
 from ..traitlets import Command
 from . import certificates, localprocess
 from .base import Spawner
+from .limited import LimitedServer
 from .localprocess import set_user_setuid
 
 __all__ = ["LocalProcessSpawner", "SimpleLocalProcessSpawner"]
 
 
-class LocalProcessSpawner(Spawner):
+class LocalProcessSpawner(LimitedServer, Spawner):
     """Runs servers as processes of this machine, each under its user's own account.
 
     The Hub must be allowed to switch to other users, which usually means root. What a server writes goes to a file
-    of the Hub's, of bounded size.
+    of the Hub's, of bounded size. Limits of a server are enforced where the machine can do that.
     """
 
     interrupt_timeout = Integer(30, help="Seconds that a server has to end after SIGINT, before SIGTERM.").tag(
@@ -96,6 +97,7 @@ class LocalProcessSpawner(Spawner):
                 # Stored by a JupyterHub that kept the id alone: from here on it is this process and no other.
                 self._process_identity = localprocess.process_identity(self.pid) or ""
         self._output_path = str(state.get("output") or "")
+        self._load_limits_state(state.get("limits"))
 
     def get_state(self) -> dict[str, Any]:
         """The process id and what belongs to it."""
@@ -106,6 +108,8 @@ class LocalProcessSpawner(Spawner):
                 state["process"] = self._process_identity
             if self._output_path:
                 state["output"] = self._output_path
+        if limits := self._limits_state():
+            state["limits"] = limits
         return state
 
     def clear_state(self) -> None:
@@ -119,6 +123,7 @@ class LocalProcessSpawner(Spawner):
         self.pid = 0
         self.proc = None
         self._process_identity = ""
+        self._load_limits_state(None)
 
     # -- environment --
 
@@ -173,10 +178,18 @@ class LocalProcessSpawner(Spawner):
         # Without a Hub nobody would ever look at a file, or delete it.
         output = self._output_file() if self._is_managed else None
         self._output_path = "" if output is None else str(output.path)
+        limits = self._limits()
         self.log.info("Starting %s: %s", self._log_name, shlex.join(command))
 
         def launch() -> subprocess.Popen[bytes]:
-            return localprocess.launch(command, env=env, options=popen_options, run_file=run_file, output=output)
+            place = self._make_group(limits)
+            try:
+                return localprocess.launch(
+                    command, env=env, options=popen_options, run_file=run_file, output=output, place=place
+                )
+            except BaseException:
+                self._remove_group_now()
+                raise
 
         # On a thread, because preparing the child may wait for a home directory that is far away.
         launching = asyncio.get_running_loop().run_in_executor(None, launch)
@@ -206,6 +219,7 @@ class LocalProcessSpawner(Spawner):
         def kill(late: asyncio.Future[subprocess.Popen[bytes]]) -> None:
             if late.exception() is None:
                 late.result().kill()
+                late.get_loop().run_in_executor(None, self._remove_group_now)
 
         launching.add_done_callback(kill)
 
@@ -236,6 +250,7 @@ class LocalProcessSpawner(Spawner):
 
         Whether there is one; `poll` and `stop` then mean it.
         """
+        self._find_group()
         if self.pid and localprocess.is_running(self.pid, self._process_identity):
             return True
         if not self._is_managed:
@@ -250,17 +265,19 @@ class LocalProcessSpawner(Spawner):
     # -- watching and stopping --
 
     async def poll(self) -> int | None:
-        """None while the process lives; else its exit status, 0 if it is not our own child."""
+        """None while the process lives; else its exit status, 0 if that is not known."""
+        status: int | None = None
         if self.proc is not None:
-            status: int | None = self.proc.poll()
-        elif self._launching or localprocess.is_running(self.pid, self._process_identity):
-            status = None
+            status = self.proc.poll()
+            lives = status is None
         else:
-            status = 0
-        if status is None:
+            lives = self._launching or localprocess.is_running(self.pid, self._process_identity)
+        if lives:
             if self._output_path:
                 localprocess.OutputFile(Path(self._output_path)).bound()
+            self._watch_limits()
             return None
+        status = await self._end_group(status)
         if self.pid:
             # A plugin may start its server anew from here; the token lasts as long as the run.
             token = self.api_token

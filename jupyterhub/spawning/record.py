@@ -51,6 +51,8 @@ class SpawnerRecord:
     address_known: bool = False
     #: A plugin started its server anew by itself; the manager stores and routes the new address.
     address_changed: bool = False
+    #: What the spawner wants to keep has changed while its server runs; the manager stores it.
+    state_changed: bool = False
     #: Called without arguments after each poll that the spawner makes by itself; may be a coroutine function.
     on_polled: Callable[[], Any] | None = None
 

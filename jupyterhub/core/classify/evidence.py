@@ -37,6 +37,8 @@ class Evidence:
     """Error number, if the exception or one that it was raised from has it from the system."""
     exit_status: int | None = None
     """That of the server's process; negative: ended by that signal."""
+    reason: str = ""
+    """Why the server ended, where its spawner knows that, such as ``killed: memory limit 2 GiB``."""
     output: str = ""
     """The last lines that the server wrote, or that its spawner told as progress."""
     phase: str = ""

@@ -29,6 +29,17 @@ def _disk_full(given: Evidence) -> Verdict | None:
     return None
 
 
+def _over_limit(given: Evidence) -> Verdict | None:
+    if not search(r"^killed: memory limit", given.reason):
+        return None
+    return Verdict(
+        "out-of-memory",
+        f"The server was {one_line(given.reason)}.",
+        "Start it again and load less at once; choose a larger server if there is one, or ask the administrator for "
+        "more memory.",
+    )
+
+
 def _out_of_memory(given: Evidence) -> Verdict | None:
     said = search(r"OOMKilled|out of memory|MemoryError|Cannot allocate memory|oom-kill|std::bad_alloc", given.text)
     if said or given.error_type == "MemoryError" or given.errno == errors_of_system.ENOMEM:
@@ -192,7 +203,7 @@ def _permission(given: Evidence) -> Verdict | None:
     return None
 
 
-PROGRAM_RULES: Final[tuple[Rule, ...]] = (_disk_full, _out_of_memory, _wrong_version, _module_missing)
+PROGRAM_RULES: Final[tuple[Rule, ...]] = (_over_limit, _disk_full, _out_of_memory, _wrong_version, _module_missing)
 """Tried before those of engines: they are sure."""
 
 FILE_RULES: Final[tuple[Rule, ...]] = (
