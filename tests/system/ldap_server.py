@@ -70,8 +70,8 @@ class LDAPServer:
 
     def __init__(self, directory: Path, *, key: str, certificate: str, authority: str) -> None:
         program = shutil.which("slapd", path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin")
-        if program is None:
-            raise NotAvailable("slapd is missing; Debian's package is called slapd")
+        if program is None or not Path("/etc/ldap/schema").is_dir():
+            raise NotAvailable("slapd as Debian has it is missing; the package is called slapd")
         self._program = program
         self.directory = directory
         self.port, self.tls_port = free_port(), free_port()

@@ -41,6 +41,8 @@ class Authority:
             .not_valid_before(now - datetime.timedelta(hours=1))
             .not_valid_after(now + datetime.timedelta(days=1))
             .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .add_extension(
                 x509.SubjectAlternativeName(
                     [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
@@ -48,6 +50,18 @@ class Authority:
                 critical=False,
             )
         )
+        if issuer is None:
+            # With the identifiers above, what Python 3.13 wants of an authority.
+            usage = dict.fromkeys(
+                (
+                    "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+                    "encipher_only", "decipher_only",
+                ),
+                False,
+            )
+            builder = builder.add_extension(
+                x509.KeyUsage(key_cert_sign=True, crl_sign=True, **usage), critical=True
+            )
         return builder.sign(self._key, hashes.SHA256())
 
     def issue(self, name: str, passphrase: bytes | None = None) -> tuple[str, str]:
