@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jupyterhub.spawning.limits import Group, LimitMechanism
 from jupyterhub.spawning.limits.cgroup1 import ControlGroups1
-from jupyterhub.spawning.limits.cgroup2 import ControlGroups2
+from jupyterhub.spawning.limits.cgroup2 import OWN_GROUP, ControlGroups2
 from jupyterhub.spawning.limits.fakes import RememberedLimits
 from jupyterhub.spawning.limits.files import Hierarchies
 from jupyterhub.spawning.limits.systemd import SystemdScopes
@@ -71,7 +71,8 @@ def _cgroup1() -> Iterator[LimitWorld]:
 
 
 @contextmanager
-def _cgroup2() -> Iterator[LimitWorld]:
+def own_group2() -> Iterator[Path]:
+    """A group for a test, as if it were delegated to us."""
     own = Hierarchies.of_this_process().unified
     assert own is not None
     top = _mount_of(own)
@@ -80,11 +81,17 @@ def _cgroup2() -> Iterator[LimitWorld]:
     parent = top / f"jupyterhub-tests-{secrets.token_hex(4)}"
     parent.mkdir()
     try:
-        yield LimitWorld(ControlGroups2(Hierarchies(parent, {})), _directories_of)
+        yield parent
         assert [str(each) for each in parent.iterdir() if each.is_dir()] == []
     finally:
         with suppress(OSError):
             parent.rmdir()
+
+
+@contextmanager
+def _cgroup2() -> Iterator[LimitWorld]:
+    with own_group2() as parent:
+        yield LimitWorld(ControlGroups2(Hierarchies(parent, {})), _directories_of)
 
 
 @contextmanager
@@ -95,6 +102,57 @@ def _systemd() -> Iterator[LimitWorld]:
         return [str(path) for path in top.rglob("*.slice") if path.name == group.places["slice"]]
 
     yield LimitWorld(SystemdScopes("system"), left)
+
+
+# -- where a whole Hub runs, for the system tests
+
+
+@dataclass
+class HubPlace:
+    """`put` is called with the id of a Hub that was just started; `left` names what there is of servers' groups."""
+
+    put: Callable[[int], None]
+    left: Callable[[], list[str]]
+
+
+@contextmanager
+def _hub_in_cgroup1() -> Iterator[HubPlace]:
+    with own_groups1() as roots:
+
+        def put(pid: int) -> None:
+            for path in roots.values():
+                (path / "cgroup.procs").write_text(str(pid))
+
+        yield HubPlace(put, lambda: [str(each) for path in roots.values() for each in path.iterdir() if each.is_dir()])
+
+
+@contextmanager
+def _hub_in_cgroup2() -> Iterator[HubPlace]:
+    with own_group2() as parent:
+        place = HubPlace(
+            lambda pid: put_into(parent, pid),
+            lambda: [str(each) for each in parent.iterdir() if each.is_dir() and each.name != OWN_GROUP],
+        )
+        yield place
+        # What the Hub made for itself is its own to keep.
+        with suppress(OSError):
+            (parent / OWN_GROUP).rmdir()
+
+
+def put_into(parent: Path, pid: int) -> None:
+    """Start a Hub as a unit with DelegateSubgroup= does from the second time on, where groups have limits already."""
+    own = parent / OWN_GROUP
+    ((own if own.is_dir() else parent) / "cgroup.procs").write_text(str(pid))
+
+
+@contextmanager
+def _hub_with_systemd() -> Iterator[HubPlace]:
+    top = Path("/sys/fs/cgroup")
+    yield HubPlace(lambda pid: None, lambda: [str(path) for path in top.rglob("jupyterhub_*.slice")])
+
+
+HUB_PLACES = {"cgroup v1": _hub_in_cgroup1, "cgroup v2": _hub_in_cgroup2, "systemd": _hub_with_systemd}
+"""By the name of the mechanism."""
 
 
 _REAL = {
