@@ -83,6 +83,8 @@ class Launch:
     #: Set by the manager: writes one move of the life cycle under our fence.
     move: Callable[..., Awaitable[None]] | None = None
     process_gone: bool = False
+    #: What the last run could not stop, in a sentence: it is looked for before anything is started.
+    left_behind: str = ""
     #: A sentence when the server may still be running after all we did.
     stop_problem: str = ""
     #: The plugin's method that was called last.
@@ -491,15 +493,20 @@ PHASE_OF_STEP = {
 async def check_still_running(launch: Launch) -> None:
     """Refuse a start when the last stop failed and the old server is still there; try once more to stop it.
 
-    Raises ServerStillRunning with the server's name.
+    Raises ServerStillRunning with the server's name, or what `poll` or `stop` raise. As long as it is not known to
+    be gone, the state that can find it is kept.
     """
     spawner = launch.spawner
-    status = await launch.plugin("poll", spawner.poll)
-    if status is not None:
-        return
-    await launch.plugin("stop", spawner.stop, STOP_TIMEOUT)
+    launch.stop_problem = "it could not be stopped"
     if await launch.plugin("poll", spawner.poll) is None:
-        raise ServerStillRunning(launch.user.name, spawner.name)
+        try:
+            await launch.plugin("stop", spawner.stop, STOP_TIMEOUT)
+        except Exception as error:
+            launch.stop_problem = f"it could not be stopped: {error}"
+            raise
+        if await launch.plugin("poll", spawner.poll) is None:
+            raise ServerStillRunning(launch.user.name, spawner.name)
+    launch.stop_problem = ""
 
 
 __all__ = ["ALL_STEPS", "PHASE_OF_STEP", "SERVER_ROLE", "STEPS", "Launch", "Phase", "call_plugin", "check_still_running"]

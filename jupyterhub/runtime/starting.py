@@ -104,6 +104,7 @@ class Starts:
             handler=handler,
             requested_by=requested_by.name if requested_by else "",
             scopes=scopes,
+            left_behind=previous.left_behind if previous else "",
         )
         self._table.bind(handle, launch)
         handle.cancelled, handle.stop = False, None
@@ -164,7 +165,7 @@ class Starts:
         try:
             async with handle.lock:
                 try:
-                    if handle.record.state and handle.record.failure and handle.record.failure.left_behind:
+                    if handle.record.state and launch.left_behind:
                         await check_still_running(launch)
                     await run_steps(steps, launch, begun=launch.begun, entering=entering)
                     launch.end_phases()
