@@ -229,6 +229,25 @@ def test_a_cancelled_job_is_noticed_and_told(hub: HubProcess, cluster: SlurmClus
     assert "It ended by itself with exit status 1" in page, page
 
 
+def test_a_stop_while_slurm_is_away_is_made_good_by_the_next_start(hub: HubProcess, cluster: SlurmCluster) -> None:
+    hub.start_server(GRACE, options={"profile": "tiny"})
+    hub.wait_ready(GRACE)
+    job = job_of(hub, GRACE)
+    cluster.stop("slurmctld")
+    try:
+        hub.stop_server(GRACE)
+        hub.wait_stopped(GRACE)
+        assert failure_of(hub, GRACE)["cause"] == "not-stopped"
+    finally:
+        cluster.start_again("slurmctld")
+    assert cluster.jobs("-u", GRACE, "-o", "%i %T") == [f"{job} RUNNING"]
+    hub.start_server(GRACE, options={"profile": "tiny"})
+    hub.wait_ready(GRACE)
+    assert cluster.jobs("-u", GRACE, "-o", "%i") == [job_of(hub, GRACE)] != [job]
+    hub.stop_server(GRACE)
+    hub.wait_stopped(GRACE)
+
+
 def test_what_the_scheduler_refuses_is_told_in_words(hub: HubProcess, cluster: SlurmCluster) -> None:
     hub.start_server(GRACE, options={"profile": "impossible"})
     failure = wait_for(lambda: failure_of(hub, GRACE), "the start has failed")
