@@ -164,7 +164,7 @@ def _settled(hub: HubProcess, name: str) -> dict[str, Any] | None:
 def last_event(hub: HubProcess, name: str) -> dict[str, Any]:
     """Follow a start by the API up to its terminal event."""
     request = urllib.request.Request(
-        f"http://127.0.0.1:{hub.hub_port}/hub/api/users/{name}/server/progress",
+        f"http://{hub.hub_ip}:{hub.hub_port}/hub/api/users/{name}/server/progress",
         headers={"Authorization": f"token {hub.token}"},
     )
     with urllib.request.urlopen(request, timeout=60) as stream:

@@ -69,7 +69,8 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 class HubProcess:
     """A Hub with its own directory, ports, proxy and an administrator's API token.
 
-    `config` is Python text appended to the configuration; `env` is added to the environment.
+    `config` is Python text appended to the configuration; `env` is added to the environment; `hub_ip` is where the Hub
+    itself listens.
     """
 
     def __init__(
@@ -80,8 +81,10 @@ class HubProcess:
         env: dict[str, str] | None = None,
         bin_dir: Path | None = None,
         db_url: str = "",
+        hub_ip: str = "127.0.0.1",
     ) -> None:
         self.directory = directory
+        self.hub_ip = hub_ip
         self.port = free_port()
         self.hub_port = free_port()
         self.proxy_api_port = free_port()
@@ -97,7 +100,8 @@ class HubProcess:
             f"""
 c = get_config()  # noqa: F821
 c.JupyterHub.bind_url = "{self.url}"
-c.JupyterHub.hub_bind_url = "http://127.0.0.1:{self.hub_port}"
+c.JupyterHub.hub_ip = "{self.hub_ip}"
+c.JupyterHub.hub_port = {self.hub_port}
 c.ConfigurableHTTPProxy.api_url = "http://127.0.0.1:{self.proxy_api_port}"
 c.JupyterHub.db_url = "{db_url or f'sqlite:///{directory}/jupyterhub.sqlite'}"
 c.JupyterHub.cookie_secret_file = "{directory}/cookie_secret"
@@ -231,7 +235,7 @@ c.JupyterHub.load_roles = [{{
     def api(self, method: str, path: str, body: Any = None, **kwargs: Any) -> Answer:
         """Make one REST request as administrator, straight to the Hub's own port."""
         return self.request(
-            method, f"/hub/api{path}", body, token=self.token, base=f"http://127.0.0.1:{self.hub_port}", **kwargs
+            method, f"/hub/api{path}", body, token=self.token, base=f"http://{self.hub_ip}:{self.hub_port}", **kwargs
         )
 
     def user(self, name: str) -> dict[str, Any]:
