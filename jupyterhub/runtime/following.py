@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import ServerNotRunning
 from ..core.lifecycle import Failure, State, pending
 from ..spawner import Spawner
+from ..spawning.container_output import container_logs
 from ..spawning.hooks import call_hook
 from .bulletin import Board
 from .handles import Handle
@@ -183,7 +184,7 @@ async def last_words(context: HubContext, launch: Launch, lines: int = TAIL_LINE
 
 async def read_output(context: HubContext, spawner: Spawner, lines: int, *, timeout: float = 5) -> list[str]:
     """Return the last lines of a server's output from the spawner's optional `logs`, [] when it has none or fails."""
-    logs = getattr(spawner, "logs", None)
+    logs = getattr(spawner, "logs", None) or container_logs(spawner)
     if logs is None:
         return []
     try:

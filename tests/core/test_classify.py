@@ -40,6 +40,7 @@ TABLE: list[tuple[str, dict[str, Any]]] = [
         "out-of-memory",
         {"error_type": "RuntimeError", "message": "pod failed: OOMKilled", "phase": "starting"},
     ),
+    ("exited", {"error_type": "RuntimeError", "message": "Failed to get port info for 23e2", "phase": "starting"}),
     ("killed", {"exit_status": -9}),
     ("killed", {"exit_status": 137}),
     ("killed", {"exit_status": -15}),

@@ -219,8 +219,12 @@ FILE_RULES: Final[tuple[Rule, ...]] = (
 
 def _exited(given: Evidence) -> Verdict | None:
     status = given.exit_status
+    last = given.last_line
+    said = f": {last}" if last else "."
     if status is None:
-        return None
+        # A container that has ended already has no port; that is all that its spawner sees.
+        gone = search(r"Failed to get port info for", given.message)
+        return Verdict("exited", f"The container ended at once{said}", ASK) if gone else None
     if status < 0 or status > 128:
         number = -status if status < 0 else status - 128
         try:
@@ -234,8 +238,6 @@ def _exited(given: Evidence) -> Verdict | None:
             "The server ended by itself right after it was started.",
             "The administrator should check Spawner.cmd; the lines below are its last output.",
         )
-    last = given.last_line
-    said = f": {last}" if last else "."
     if given.phase == "running":
         return Verdict(
             "exited",
