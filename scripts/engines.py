@@ -21,6 +21,8 @@ ENGINES = [
     ("/usr/sbin/slurmctld", "slurm-wlm", "servers as jobs of Slurm"),
     ("/usr/sbin/munged", "munge", "servers as jobs of Slurm"),
     ("sudo", "sudo", "servers as jobs of Slurm"),
+    ("dockerd", "docker.io", "servers in Docker containers"),
+    ("ip", "iproute2", "servers in Docker containers"),
 ]
 
 

@@ -26,7 +26,8 @@ pytestmark = [
 ]
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "spawners"
-NAMES = sorted(path.stem for path in EXAMPLES.glob("s*.py"))
+#: The one with containers has tests of its own, in test_docker.py.
+NAMES = sorted(path.stem for path in EXAMPLES.glob("s*.py") if path.stem != "s5_containers")
 PASSWORD = "for-this-test"
 ADA = "hubexampleada"
 
