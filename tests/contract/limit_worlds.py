@@ -7,7 +7,10 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from jupyterhub.spawning.limits import Group, LimitMechanism
 from jupyterhub.spawning.limits.cgroup1 import ControlGroups1
@@ -94,14 +97,14 @@ def _cgroup2() -> Iterator[LimitWorld]:
         yield LimitWorld(ControlGroups2(Hierarchies(parent, {})), _directories_of)
 
 
+def _slices(pattern: str) -> list[str]:
+    # Unlike `glob`, this bears that groups go meanwhile.
+    return [path for path, _, _ in os.walk("/sys/fs/cgroup") if fnmatch(os.path.basename(path), pattern)]
+
+
 @contextmanager
-def _systemd() -> Iterator[LimitWorld]:
-    top = Path("/sys/fs/cgroup")
-
-    def left(group: Group) -> list[str]:
-        return [str(path) for path in top.rglob("*.slice") if path.name == group.places["slice"]]
-
-    yield LimitWorld(SystemdScopes("system"), left)
+def _systemd(bus: Literal["system", "user"] = "system") -> Iterator[LimitWorld]:
+    yield LimitWorld(SystemdScopes(bus), lambda group: _slices(group.places["slice"]))
 
 
 # -- where a whole Hub runs, for the system tests
@@ -147,11 +150,15 @@ def put_into(parent: Path, pid: int) -> None:
 
 @contextmanager
 def _hub_with_systemd() -> Iterator[HubPlace]:
-    top = Path("/sys/fs/cgroup")
-    yield HubPlace(lambda pid: None, lambda: [str(path) for path in top.rglob("jupyterhub_*.slice")])
+    yield HubPlace(lambda pid: None, lambda: _slices("jupyterhub_*.slice"))
 
 
-HUB_PLACES = {"cgroup v1": _hub_in_cgroup1, "cgroup v2": _hub_in_cgroup2, "systemd": _hub_with_systemd}
+HUB_PLACES = {
+    "cgroup v1": _hub_in_cgroup1,
+    "cgroup v2": _hub_in_cgroup2,
+    "systemd": _hub_with_systemd,
+    "systemd --user": _hub_with_systemd,
+}
 """By the name of the mechanism."""
 
 
@@ -159,6 +166,7 @@ _REAL = {
     "cgroup1": (ControlGroups1(), _cgroup1),
     "cgroup2": (ControlGroups2(), _cgroup2),
     "systemd": (SystemdScopes("system"), _systemd),
+    "systemd-user": (SystemdScopes("user"), partial(_systemd, "user")),
 }
 
 WORLDS = {"fake": _fake, **{name: world for name, (probe, world) in _REAL.items() if not probe.why_not()}}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from . import cgroup1, cgroup2
-from .files import REMOVE_TIMEOUT, Hierarchies
+from .files import REMOVE_TIMEOUT, Hierarchies, counter
 from .mechanism import CPU, KINDS, MEMORY, PROCESSES, Group, LimitError, Limits, Usage
 
 __all__ = ["SystemdScopes"]
@@ -108,7 +108,7 @@ class SystemdScopes:
         """Names for the units."""
         # A dash would make it a slice within another one, which would stay.
         plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
-        return Group(self.name, name, limits, {"slice": f"{plain}.slice", "scope": f"{plain}.scope"})
+        return Group(self.name, name, limits, {"slice": f"{plain}.slice"})
 
     def create(self, group: Group) -> Group:
         """Start the slice."""
@@ -127,28 +127,40 @@ class SystemdScopes:
         if limits.processes is not None:
             properties.append(("TasksMax", "t", str(limits.processes)))
         self._start_unit(group.places["slice"], properties)
-        path = f"{_ROOT}/unit/" + re.sub(r"[^A-Za-z0-9]", lambda c: f"_{ord(c.group()):02x}", group.places["slice"])
         deadline = time.monotonic() + _CALL_TIMEOUT
-        while not (control_group := self._property(path, f"{_SERVICE}.Slice", "ControlGroup")):
+        while not (control_group := self._control_group(group)):
             # The call gives back a job; the slice is there a moment later.
             if time.monotonic() > deadline:
                 raise LimitError(f"systemd did not start {group.places['slice']}")
             time.sleep(0.01)
         return dataclasses.replace(group, places={**group.places, "path": control_group})
 
+    def _control_group(self, group: Group) -> str:
+        """Return where the slice is in the hierarchy, empty while it is not there."""
+        escaped = re.sub(r"[^A-Za-z0-9]", lambda found: f"_{ord(found.group()):02x}", group.places["slice"])
+        return self._property(f"{_ROOT}/unit/{escaped}", f"{_SERVICE}.Slice", "ControlGroup")
+
     def place(self, group: Group, pid: int) -> None:
-        """Start the scope with it, and wait until it is there."""
-        self._start_unit(
-            group.places["scope"],
-            [
-                ("Description", "s", f"A server of JupyterHub ({group.name})"),
-                ("Slice", "s", group.places["slice"]),
-                ("PIDs", "au", "1", str(pid)),
-                ("KillSignal", "i", "9"),
-                ("CollectMode", "s", "inactive-or-failed"),
-            ],
-        )
-        scope = group.places["scope"]
+        """Start a scope with it, and wait until it is there."""
+        if self._directories(group) == (None, {}):
+            # systemd would make a slice of that name, without limits.
+            raise LimitError(f"{group.places['slice']} is gone")
+        scope = f"{group.places['slice'].removesuffix('.slice')}_{pid}.scope"
+        properties = [
+            ("Description", "s", f"A server of JupyterHub ({group.name})"),
+            ("Slice", "s", group.places["slice"]),
+            ("PIDs", "au", "1", str(pid)),
+            ("KillSignal", "i", "9"),
+            ("CollectMode", "s", "inactive-or-failed"),
+        ]
+        try:
+            # A kernel that takes too much is killed alone; by default systemd would then end the server too.
+            self._start_unit(scope, [*properties, ("OOMPolicy", "s", "continue")])
+        except LimitError as error:
+            if "OOMPolicy" not in str(error):
+                raise
+            # An older systemd, which does not know this of scopes and leaves them alone.
+            self._start_unit(scope, properties)
         deadline = time.monotonic() + _CALL_TIMEOUT
         while scope not in Path(f"/proc/{pid}/cgroup").read_text():
             if time.monotonic() > deadline:
@@ -170,12 +182,16 @@ class SystemdScopes:
         """Read the counters of the slice; version 1 does not count there what was killed in the scope."""
         unified, places = self._directories(group)
         if unified is not None:
-            return cgroup2.usage_in(unified)
+            used = cgroup2.usage_in(unified)
+            # Before Linux 6.11 a refusal is counted where it was wanted, not where the limit is.
+            refused = max((counter(file, "max") for file in unified.glob("*.scope/pids.events")), default=0)
+            return dataclasses.replace(used, refused_processes=max(used.refused_processes, refused))
         return cgroup1.usage_in(places)
 
     def remove(self, group: Group) -> None:
-        """Stop scope and slice; the scope's processes are killed."""
-        self._stop_unit(group.places["scope"])
+        """Stop the slice, and with it the scopes, whose processes are killed."""
+        if "path" not in group.places:
+            group = dataclasses.replace(group, places={**group.places, "path": self._control_group(group)})
         self._stop_unit(group.places["slice"])
         deadline = time.monotonic() + max(REMOVE_TIMEOUT, _CALL_TIMEOUT)
         while True:
