@@ -13,6 +13,7 @@ from pathlib import Path
 
 #: What must be there, the Debian package that brings it, and what is not tested without it.
 ENGINES = [
+    ("linux.uml", "user-mode-linux", "limits by cgroup version 2"),
     ("chromium", "chromium", "the pages in a real browser"),
     ("/usr/lib/postgresql", "postgresql", "the store on PostgreSQL"),
     ("/usr/sbin/slapd", "slapd", "log-ins by LDAP"),

@@ -37,7 +37,7 @@ class LimitedServer(TopicTraits):
         allow_none=True,
         min=1,
         help="""Processes and threads that the server may have at the same time, with all that it starts; None for no
-        limit. A notebook server takes some twenty, and each kernel some fifteen.""",
+        limit. JupyterLab takes some fifteen, each kernel as many, and libraries for numbers one more for each core.""",
     ).tag(config=True)
 
     enforce_limits = CaselessStrEnum(

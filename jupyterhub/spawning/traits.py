@@ -69,7 +69,8 @@ class ResourceTraits(TopicTraits):
         None,
         help="""Memory the server may use: bytes, or a text such as '512M' or '2G'; None for no limit.
 
-        The server is told by the variable MEM_LIMIT. Whether the limit is enforced depends on the spawner.
+        The server is told by the variable MEM_LIMIT. Whether the limit is enforced depends on the spawner; for local
+        processes see `LocalProcessSpawner.enforce_limits`.
         """,
     ).tag(config=True)
 
@@ -86,7 +87,8 @@ class ResourceTraits(TopicTraits):
         allow_none=True,
         help="""CPU cores the server may use, in whole or in part (0.5); None for no limit.
 
-        Told by CPU_LIMIT. Whether the limit is enforced depends on the spawner.
+        Told by CPU_LIMIT. Whether the limit is enforced depends on the spawner; for local processes see
+        `LocalProcessSpawner.enforce_limits`.
         """,
     ).tag(config=True)
 
