@@ -42,15 +42,19 @@ class Memory:
         return self.most - self.before
 
 
-async def swallow(reader: asyncio.StreamReader, size: int, *, slowly: bool) -> int:
-    """Read a body; `slowly`: with rests in which the other side could send all of it."""
-    seen = 0
+async def swallow(reader: asyncio.StreamReader, size: int, *, slowly: bool, end: bytes = b"") -> int:
+    """Read a body of at least so many bytes that ends with `end`.
+
+    `slowly`: with rests in which the other side could send all of it.
+    """
+    seen, tail = 0, b""
     rests = 20 if slowly else 0
-    while seen < size:
+    while seen < size or not tail.endswith(end):
         data = await reader.read(1 << 18)
         if not data:
             break
         seen += len(data)
+        tail = (tail + data)[-len(end) :] if end else b""
         if rests and seen > (21 - rests) * (1 << 20):
             rests -= 1
             await asyncio.sleep(0.05)
@@ -72,13 +76,7 @@ async def test_upload(proxy: Program, chunked: bool, slowly: bool) -> None:
         nonlocal seen
         await read_head(reader)
         # Chunked, the framing comes on top; the end is a chunk of no bytes.
-        seen = await swallow(reader, SIZE, slowly=slowly)
-        if chunked:
-            end = b""
-            while not end.endswith(b"0\r\n\r\n"):
-                data = await reader.read(1 << 18)
-                seen += len(data)
-                end = (end + data)[-5:]
+        seen = await swallow(reader, SIZE, slowly=slowly, end=b"0\r\n\r\n" if chunked else b"")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
     async with target(take, limit=1 << 18) as place, proxy.connection() as (reader, writer):
