@@ -194,6 +194,23 @@ def test_what_was_only_planned_can_be_removed(world: LimitWorld) -> None:
     wait_for(lambda: world.left(made) == [], "nothing is left", 10)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may switch to another user")
+def test_another_user_is_in_the_group_and_cannot_leave_it(world: LimitWorld, group: Group) -> None:
+    places = [path for path in world.left(group) if os.path.isdir(path)]
+    leave = "; ".join(f"echo $$ > {os.path.dirname(path)}/cgroup.procs && exit 3" for path in places)
+    process = localprocess.launch(
+        ["/bin/sh", "-c", f"{leave or ':'}; sleep 1234; exit 0"],
+        env=os.environ,
+        options={"preexec_fn": lambda: os.setuid(65534), "stderr": subprocess.DEVNULL},
+        run_file=None,
+        output=None,
+        place=lambda pid: world.mechanism.place(group, pid),
+    )
+    wait_for(lambda: world.mechanism.usage(group).processes == 2, "it has tried, and sleeps within the group")
+    assert psutil.Process(process.pid).uids().real == 65534
+    assert process.poll() is None
+
+
 def test_a_group_is_found_again_from_what_was_stored(world: LimitWorld, group: Group) -> None:
     stored = Group.from_dict(group.to_dict())
     assert stored == group
