@@ -12,6 +12,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -26,6 +27,8 @@ from .hub_process import wait_for
 from .public_environment import public_environment
 
 PROGRAMS = ("dockerd", "containerd", "runc", "docker-proxy", "docker", "ip", "ldd")
+#: What the engine needs of the kernel, by the numbers of linux/capability.h.
+CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
 #: Nobody listens there: an engine that wants to fetch an image is refused at once, wherever the tests run.
 REGISTRY = "127.0.0.1:1"
 IMAGE = f"{REGISTRY}/lab:1"
@@ -33,9 +36,17 @@ IMAGE = f"{REGISTRY}/lab:1"
 USER, UID = "jovyan", 1000
 
 
-def missing_programs() -> list[str]:
-    """Return which programs of Docker this machine has not."""
-    return [program for program in PROGRAMS if not shutil.which(program, path=_path())]
+def why_not() -> str:
+    """Return why no engine can run here, "" where one can."""
+    if missing := [program for program in PROGRAMS if not shutil.which(program, path=_path())]:
+        return f"needs Docker (Debian's package is docker.io): no {', '.join(missing)}"
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "needs root on Linux: starts a Docker engine"
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    held = int(status["CapEff"], 16)
+    if lacking := [name for name, bit in CAPABILITIES.items() if not held >> bit & 1]:
+        return f"needs to make networks and mounts; root lacks {' and '.join(lacking)} here, as in most containers"
+    return ""
 
 
 def _path() -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from .docker_engine import IMAGE, REGISTRY, DockerEngine, docker_engine, missing_programs
+from .docker_engine import IMAGE, REGISTRY, DockerEngine, docker_engine, why_not
 from .fault_checks import CHECKS
 from .fault_report import Reading, produce
 from .faults import Fault
@@ -22,15 +21,10 @@ from .test_interop_upstream_hub import run_cell
 from .test_survival import execute
 from .upstream import NotAvailable
 
-MISSING = missing_programs()
-
 pytestmark = [
     pytest.mark.engine,
     pytest.mark.timeout(300),
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root: starts a Docker engine"),
-    pytest.mark.skipif(
-        bool(MISSING), reason=f"needs Docker (Debian's package is docker.io): no {', '.join(MISSING)}"
-    ),
+    pytest.mark.skipif(bool(why_not()), reason=why_not()),
 ]
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -143,16 +137,22 @@ def broken(spawner):
         "registry-away": {{"image": "{REGISTRY}/no-such-image:1"}},
         "command-missing": {{"cmd": ["no-such-notebook"]}},
         "exit-at-once": {{"cmd": ["sh", "-c", "echo 'the key file is empty' >&2; exit 1"]}},
-        "exit-with-message": {{"cmd": ["sh", "-c", "sleep 2; echo 'the key file is empty' >&2; exit 1"]}},
+        "exit-with-message": {{"cmd": ["sh", "-c", "sleep 4; echo 'the key file is empty' >&2; exit 1"]}},
         # It ends when it is told to: dockerspawner does one thing after the other, and the others would wait for it.
         "port-never-opens": {{"cmd": ["sh", "-c", "trap exit TERM; sleep 600 & wait"]}},
         "out-of-memory": {{
-            "cmd": ["python", "-c", "import time; time.sleep(2); held = bytearray(1 << 30)"],
+            "cmd": ["python", "-c", "import time; time.sleep(4); held = bytearray(1 << 30)"],
             "mem_limit": 100 * 1024**2,
         }},
     }}.get(spawner.user.name, {{}}).items():
         setattr(spawner, setting, value)
         spawner.http_timeout = 8
+    if spawner.user.name == "exit-at-once":
+        start_object = spawner.start_object
+        async def start_until_the_end():
+            await start_object()
+            await spawner.docker("wait", spawner.container_id)
+        spawner.start_object = start_until_the_end
 c.Spawner.pre_spawn_hook = broken
 c.Spawner.poll_interval = 1
 c.Spawner.consecutive_failure_limit = 0
