@@ -60,7 +60,8 @@ async def open_as(hub: LiveHub, chromium: Any, name: str, path: str, scheme: str
     """Log in and open a page, with which nothing may be wrong for axe."""
     from axe_playwright_python.async_playwright import Axe
 
-    page = await chromium.new_page(color_scheme=scheme, viewport={"width": 390, "height": 844})
+    context = await chromium.new_context(color_scheme=scheme, viewport={"width": 390, "height": 844})
+    page = await context.new_page()
     await page.goto(f"{hub.url}/hub/login?next=%2Fhub%2Ftoken")
     await page.fill("input[name=username]", name)
     await page.fill("input[name=password]", "x")
@@ -92,11 +93,14 @@ async def test_only_the_choices_of_the_chosen_profile_are_asked_for(hub: LiveHub
     await hub.settle("ada", "", State.READY)
     assert (await hub.user("ada")).spawners[""].mem_limit == 2**30
     await (await hub.context.servers.stop(await hub.user("ada"), "")).done
+    # Another tab: the first still follows its server.
+    page = await page.context.new_page()
     await page.goto(f"{hub.url}/hub/spawn")
+    cores, other = page.get_by_label("Cores"), page.locator("input.form-control")
     await page.get_by_text("Data science").click()
     await cores.select_option(label="Another number")
     await other.fill("7")
-    await start.click(no_wait_after=True)
+    await page.get_by_role("button", name="Start").click(no_wait_after=True)
     await hub.settle("ada", "", State.READY)
     assert (await hub.user("ada")).spawners[""].environment["CORES"] == "7"
 
