@@ -19,6 +19,7 @@ from .core.errors import ServerNotFound
 from .core.names import server_client_id
 from .core.urls import server_path, subdomain_hook_idna, url_escape_path, url_path_join
 from .spawning.record import SpawnerRecord
+from .spawning.standin import stand_in
 from .store import loading, runs
 from .store import users as user_store
 
@@ -399,9 +400,18 @@ class User:
                 internal_certs_location=settings.get("internal_certs_location"),
             )
         arguments.update(kwargs)
-        spawner: Spawner = spawner_class(**arguments)
-        spawner.load_state(dict(state or {}))
-        return spawner
+
+        def make() -> Spawner:
+            spawner: Spawner = spawner_class(**arguments)
+            spawner.load_state(dict(state or {}))
+            return spawner
+
+        try:
+            return make()
+        except Exception as error:
+            if record is None:
+                raise
+            return stand_in(spawner_class, arguments, state or {}, make, error)
 
     def _public_hub_url(self) -> str:
         public = self.settings.get("public_url")

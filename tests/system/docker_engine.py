@@ -138,6 +138,16 @@ class DockerEngine:
                 process.send_signal(signal.SIGKILL)
         psutil.wait_procs(below, timeout=10)
 
+    @contextmanager
+    def unreachable(self) -> Iterator[None]:
+        """Nobody can talk to the daemon; containers go on."""
+        socket, elsewhere = self.directory / "socket", self.directory / "socket-elsewhere"
+        socket.rename(elsewhere)
+        try:
+            yield
+        finally:
+            elsewhere.rename(socket)
+
     def close(self) -> None:
         """End the daemon; delete its bridge and its files."""
         try:

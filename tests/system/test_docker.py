@@ -60,10 +60,10 @@ def hub_with(example: str, engine: DockerEngine, directory: Path, commands: Path
     )
 
 
-def started_at(person: Person) -> str:
+def started_at(hub: HubProcess, name: str) -> str:
     """Ask JupyterLab's server, through the proxy, since when it runs."""
-    answer = person.get(f"/user/{person.name}/api/status")
-    assert answer.status_code == 200, answer.text
+    answer = hub.request("GET", f"/user/{name}/api/status", token=hub.token)
+    assert answer.status == 200, answer
     started: str = answer.json()["started"]
     return started
 
@@ -104,17 +104,17 @@ def test_the_example_runs_jupyterlab_for_two_people_and_a_killed_hub_finds_their
     containers = {"jupyter-ada-", "jupyter-grace-"}
     assert engine.containers() == containers
     before = [engine.inspect(name)["Id"] for name in sorted(containers)]
-    began = [started_at(person) for person in people]
+    began = [started_at(example, person.name) for person in people]
     example.kill()
     example.start()
     for person in people:
         example.wait_ready(person.name)
-    assert [started_at(person) for person in people] == began
+    assert [started_at(example, person.name) for person in people] == began
     assert [engine.inspect(name)["Id"] for name in sorted(engine.containers())] == before
     stop(example, "ada")
     # The engine removes a container when it has ended, which is a little later.
     wait_for(lambda: engine.containers() == {"jupyter-grace-"}, "the container is removed")
-    assert started_at(people[1]) == began[1]
+    assert started_at(example, "grace") == began[1]
     stop(example, "grace")
     wait_for(lambda: not engine.containers(), "the container is removed")
 
@@ -125,6 +125,31 @@ def test_the_example_notices_a_container_that_ends_by_itself(example: HubProcess
     example.wait_stopped("ada")
     with_server(example, "ada", PASSWORD)
     stop(example, "ada")
+
+
+@pytest.mark.parametrize("spawner", ["example", "hub"])
+def test_an_engine_that_is_away_while_the_hub_is_restarted_costs_nobody_their_server(
+    spawner: str, request: pytest.FixtureRequest, engine: DockerEngine
+) -> None:
+    hub: HubProcess = request.getfixturevalue(spawner)
+    with_server(hub, "ada", PASSWORD)
+    began = started_at(hub, "ada")
+    with engine.unreachable():
+        hub.kill()
+        hub.start()
+        hub.wait_ready("ada")
+        assert started_at(hub, "ada") == began
+        grace = Person(hub, "grace")
+        grace.log_in(PASSWORD)
+        hub.start_server("grace")
+        hub.wait_stopped("grace")
+        assert "The system that runs the servers does not answer" in grace.get("/hub/spawn-pending/grace").text
+    assert started_at(hub, "ada") == began
+    stop(hub, "ada")
+    wait_for(lambda: not engine.containers(), "the container is removed")
+    with_server(hub, "grace", PASSWORD)
+    stop(hub, "grace")
+    wait_for(lambda: not engine.containers(), "the container is removed")
 
 
 # The released dockerspawner
@@ -196,11 +221,11 @@ def test_dockerspawner_runs_jupyterlab_and_a_killed_hub_finds_its_container(
     assert answer_of(ada, "print(6 * 7)") == "42"
     answer_of(ada, "open('/home/jovyan/work/kept', 'w').close(); open('/home/jovyan/lost', 'w').close()")
     assert engine.inspect("jupyter-ada")["HostConfig"]["Memory"] == 2 * 1024**3
-    began, before = started_at(ada), engine.inspect("jupyter-ada")["Id"]
+    began, before = started_at(hub, "ada"), engine.inspect("jupyter-ada")["Id"]
     hub.kill()
     hub.start()
     hub.wait_ready("ada")
-    assert (started_at(ada), engine.inspect("jupyter-ada")["Id"]) == (began, before)
+    assert (started_at(hub, "ada"), engine.inspect("jupyter-ada")["Id"]) == (began, before)
     stop(hub, "ada")
     assert engine.containers() == set()
     ada = with_server(hub, "ada")
