@@ -19,7 +19,7 @@ TINY_SERVER = Path(__file__).resolve().parent.parent / "tests/system/tiny_server
 TINY = f"""
 c.Spawner.cmd = [{sys.executable!r}, {str(TINY_SERVER)!r}]
 c.JupyterHub.cleanup_servers = False
-c.JupyterHub.log_level = "WARNING"
+c.JupyterHub.log_level = "WARN"
 """
 
 
@@ -36,13 +36,15 @@ def _hub(directory: Path, path: list[Path], config: str = TINY) -> HubProcess:
 
 def _wait_healthy(hub: HubProcess) -> None:
     def healthy() -> bool:
+        if hub.process is not None and hub.process.poll() is not None:
+            raise RuntimeError(f"the Hub ended:\n{hub.log_tail()}")
         try:
             answer = hub.request("GET", "/hub/health", base=f"http://127.0.0.1:{hub.hub_port}", timeout=2)
             return answer.status == 200
         except OSError:
             return False
 
-    wait_for(healthy, f"the Hub is healthy\n{hub.log_tail()}", 60, 0.01)
+    wait_for(healthy, "the Hub is healthy", 60, 0.01)
 
 
 def _cpu(process: psutil.Process) -> float:
