@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from .connection import ClientConnection
     from .pool import Pool
 
-__all__ = ["UpstreamConnection"]
+__all__ = ["PLAIN_HEAD", "UpstreamConnection"]
 
 #: Bytes of an answer's head: it comes from people's own servers, so it is not to be trusted either.
 HEAD_LIMIT = 262144
@@ -27,6 +28,15 @@ _REDIRECTS = frozenset((201, 301, 302, 307, 308))
 _NAMES = HeaderNames(HOP_BY_HOP | {b"content-length", b"location"})
 #: What `Connection` in an answer does not take away: it has been dealt with.
 _NOT_FOR_CONNECTION = HOP_BY_HOP | {b"content-length", b"close"}
+#: Headers that are passed on whatever they say, by the letter of RFC 9110 §5.
+_ORDINARY = rb"(?:(?!(?i:%b):)[!#$%%&'*+\-.^_`|~0-9A-Za-z]+:[\t -~\x80-\xff]*\r\n)*" % b"|".join(
+    sorted(HOP_BY_HOP | {b"content-length"})
+)
+#: The head of most answers: it says how long the body is and can be passed on as it is. Every other is the parser's.
+PLAIN_HEAD = re.compile(
+    rb"HTTP/1\.1 (?!204|304)([2-5][0-9][0-9]) [\t -~\x80-\xff]*\r\n"
+    rb"%b(?i:content-length): ?([0-9]{1,15})\r\n%b\r\n" % (_ORDINARY, _ORDINARY)
+)
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -38,6 +48,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_chunk_out",
         "_collected",
         "_complete",
+        "_fresh",
         "_informational",
         "_lines",
         "_out",
@@ -72,9 +83,17 @@ class UpstreamConnection(asyncio.Protocol):
         #: Made with the connection: the two know each other, and are only parted when it is lost.
         self._parser: Any = None
         self._out: list[bytes] = []
+        self._status = 0
+        #: True until something of the answer has come.
+        self._fresh = True
+        #: True when what comes is passed on unseen, as long as some of the body is left.
+        self._raw = False
+        self._body_left = 0
+        self._complete = False
         self._reset()
 
     def _reset(self) -> None:
+        """Whatever the parser finds out about an answer."""
         self._status = 0
         self._reason = b""
         self._lines: list[bytes] = []
@@ -87,7 +106,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._reusable = False
         self._broken = False
         self._body_left = 0
-        self._raw = False
 
     # For the client connection
 
@@ -96,7 +114,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.client = client
         self.exchange = exchange
         self.uses += 1
-        self._reset()
+        self._fresh = True
+        self._raw = self._complete = False
         exchange.upstream = self
         if exchange.body:
             self.transport.write(b"".join((head, *exchange.body)))
@@ -151,6 +170,12 @@ class UpstreamConnection(asyncio.Protocol):
         if self._raw:
             self._pass_on(client, data)
             return
+        if self._fresh:
+            self._fresh = False
+            plain = PLAIN_HEAD.match(data)
+            if plain is not None and self._pass_head_on(client, data, plain):
+                return
+            self._reset()
         # Counts what the parser collects: reset when a head is complete, and by every piece of a body.
         self._collected += len(data)
         try:
@@ -169,14 +194,39 @@ class UpstreamConnection(asyncio.Protocol):
         if self._complete:
             self._finish()
         elif self._body_left > _WORTH_IT and not self._broken:
-            self._raw = True
+            self._pass_rest_on()
         elif self._broken:
             exchange, self.exchange, self.client = self.exchange, None, None
             self.transport.abort()
             client.upstream_lost(exchange, self, ValueError("its answer is not HTTP"))
 
+    def _pass_head_on(self, client: ClientConnection, data: bytes, head: re.Match[bytes]) -> bool:
+        """An answer that begins with a plain head, which needs no change. False when it does for this request."""
+        exchange = self.exchange
+        assert exchange is not None
+        if exchange.method == b"HEAD" or client.server.rewrites_location:
+            return False
+        self._status = int(head[1])
+        exchange.response_started = True
+        exchange.sent_at = 0.0
+        end = head.end()
+        self._body_left = end + int(head[2])
+        line = client.connection_header(exchange)
+        if line:
+            data = b"".join((data[: end - 2], line, data[end - 2 :]))
+            self._body_left += len(line)
+        self._raw = self._reusable = True
+        self._pass_on(client, data)
+        return True
+
+    def _pass_rest_on(self) -> None:
+        """The parser has seen enough; it is not told how this answer ends, so the next one has another."""
+        self._raw = True
+        self._reusable = bool(self._parser.should_keep_alive())
+        self._parser = httptools.HttpResponseParser(self)
+
     def _pass_on(self, client: ClientConnection, data: bytes) -> None:
-        """A piece of a body whose length is known: there is nothing in it to look at."""
+        """A piece of an answer whose length is known: there is nothing in it to look at."""
         left = self._body_left - len(data)
         if left > 0:
             self._body_left = left
@@ -187,8 +237,6 @@ class UpstreamConnection(asyncio.Protocol):
             data = data[: self._body_left]
             self._broken = True
         client.write(data)
-        self._reusable = bool(self._parser.should_keep_alive())
-        self._parser = httptools.HttpResponseParser(self)
         self._complete = True
         self._finish()
 
