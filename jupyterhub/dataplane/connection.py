@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .exchange import Exchange
 from .pool import open_connection
-from .reading import BODY_WAITS, NEXT_WAITS, UPSTREAM_FULL, RequestReader
+from .reading import BODY_WAITS, NEXT_WAITS, PUMPED, UPSTREAM_FULL, RequestReader
 from .upstream import UpstreamConnection
 
 if TYPE_CHECKING:
@@ -166,6 +166,10 @@ class ClientConnection(RequestReader):
     def write(self, data: bytes) -> None:
         """Part of an answer."""
         self.transport.write(data)
+        self._written_at = monotonic()
+
+    def written(self) -> None:
+        """Somebody else has written a part of an answer."""
         self._written_at = monotonic()
 
     def connection_header(self, exchange: Exchange) -> bytes:
@@ -382,7 +386,7 @@ class ClientConnection(RequestReader):
                     current.sent_at = 0.0
                     upstream.abandon()
                     self.fail(current, 503, f"no answer within {options.proxy_timeout:g} s")
-            elif not current.body_done and not self._holds and now - self._seen_at > options.body_timeout:
+            elif not current.body_done and not self._holds & ~PUMPED and now - self._seen_at > options.body_timeout:
                 self._refused = (408, "the request's body did not arrive in time")
                 self._refuse()
         elif self._arriving is not None and not self._head_done:

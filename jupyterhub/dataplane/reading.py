@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import httptools
 
 from .exchange import Exchange
+from .pump import LARGE, Pump
 
 if TYPE_CHECKING:
     from .server import DataPlane
 
-__all__ = ["BODY_WAITS", "HEAD_LIMIT", "NEXT_WAITS", "UPSTREAM_FULL", "RequestReader"]
+__all__ = ["BODY_WAITS", "HEAD_LIMIT", "NEXT_WAITS", "PUMPED", "UPSTREAM_FULL", "RequestReader"]
 
 #: Bytes of a request's head.
 HEAD_LIMIT = 65536
@@ -34,7 +35,7 @@ SAME_LIMIT = 4096
 _ADDRESS = re.compile(rb"GET (/[!\"$-~]*) HTTP/1\.1")
 
 #: Why reading is paused; any of them is enough.
-UPSTREAM_FULL, BODY_WAITS, NEXT_WAITS = 1, 2, 4
+UPSTREAM_FULL, BODY_WAITS, NEXT_WAITS, PUMPED = 1, 2, 4, 8
 
 
 class RequestReader(asyncio.Protocol):
@@ -181,13 +182,55 @@ class RequestReader(asyncio.Protocol):
         if size < self._body_left:
             self._body_left -= size
             self.on_body(data)
+            if self._body_left >= LARGE and not self._holds:
+                self._pump()
             return b""
         rest = data[self._body_left :]
         self.on_body(data[: self._body_left] if rest else data)
         self._body_left = 0
+        self._body_over()
+        return rest
+
+    def _body_over(self) -> None:
+        """The end of what the parser was not asked about."""
         self._parser = httptools.HttpRequestParser(self)
         self.body_complete()
-        return rest
+
+    # A large body goes on inside the kernel
+
+    def _pump(self) -> None:
+        exchange = self._arriving
+        if exchange is None or exchange.upstream is None:
+            return
+        pump = Pump.between(self, self.transport, exchange.upstream.transport, self._body_left)
+        if pump is not None:
+            exchange.upstream.ends(pump)
+            self._hold(PUMPED)
+            pump.begin()
+
+    def pump_moved(self, count: int) -> None:
+        """So much of the body has come."""
+        self._body_left -= count
+        self._seen_at = monotonic()
+        exchange = self._arriving
+        if exchange is not None:
+            exchange.received += count
+            if exchange.entry is not None:
+                exchange.entry.touch()
+
+    def pump_blocked(self, *, full: bool) -> None:
+        """The target takes no more of it, or does so again."""
+        self._seen_at = monotonic()
+        if full:
+            self._hold(UPSTREAM_FULL)
+        else:
+            self._release(UPSTREAM_FULL)
+
+    def pump_stopped(self) -> None:
+        """What is left comes the usual way."""
+        if not self._body_left and not self.transport.is_closing():
+            self._body_over()
+        self._release(PUMPED)
 
     def _parser_after_declining(self) -> Any:
         exchange = self._arriving

@@ -5,13 +5,24 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import select
 import socket
 import stat
 from typing import Any
 
 from .options import Listen
 
-__all__ = ["BACKLOG", "CannotListen", "bind", "most_connections", "most_idle", "reason", "watch_peer"]
+__all__ = [
+    "BACKLOG",
+    "CannotListen",
+    "bind",
+    "has_something_to_say",
+    "most_connections",
+    "most_idle",
+    "most_pumps",
+    "reason",
+    "watch_peer",
+]
 
 BACKLOG = 2048
 #: Files for everything but clients and their targets: ports, logs, routes, the REST API.
@@ -100,12 +111,24 @@ def _files() -> int:
 
 def most_connections() -> int:
     """Clients for which there are files enough: each may need a second one for its target."""
-    return max(16, (_files() - _RESERVED_FILES - most_idle()) // 2)
+    return max(16, (_files() - _RESERVED_FILES - most_idle() - 4 * most_pumps()) // 2)
 
 
 def most_idle() -> int:
     """Connections to targets that may be kept for later, all targets together."""
     return min(1024, max(32, _files() // 40))
+
+
+def most_pumps() -> int:
+    """Large bodies that go on inside the kernel at the same time; each needs four files more."""
+    return max(16, _files() // 1000)
+
+
+def has_something_to_say(connection: Any) -> bool:
+    """Whether a read would not have to wait."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _remove_stale_socket(path: str) -> None:

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 import httptools
 
 from .exchange import HOP_BY_HOP, Exchange, HeaderNames
-from .sockets import watch_peer
+from .pump import LARGE, Pump
+from .sockets import has_something_to_say, watch_peer
 from .table import Target
 from .websocket import join
 
@@ -54,6 +55,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_out",
         "_parser",
         "_pool",
+        "_pumps",
         "_raw",
         "_reason",
         "_reusable",
@@ -83,6 +85,8 @@ class UpstreamConnection(asyncio.Protocol):
         #: Made with the connection: the two know each other, and are only parted when it is lost.
         self._parser: Any = None
         self._out: list[bytes] = []
+        #: Large bodies on their way from or to here inside the kernel. They end with this connection.
+        self._pumps: list[Pump] = []
         self._status = 0
         #: True until something of the answer has come.
         self._fresh = True
@@ -138,6 +142,9 @@ class UpstreamConnection(asyncio.Protocol):
         watch_peer(transport.get_extra_info("socket"))
 
     def connection_lost(self, exc: Exception | None) -> None:
+        for pump in self._pumps:
+            pump.stop()
+        self._pumps.clear()
         client, exchange = self.client, self.exchange
         if exchange is None or client is None:
             self._parser = None
@@ -231,6 +238,8 @@ class UpstreamConnection(asyncio.Protocol):
         if left > 0:
             self._body_left = left
             client.write(data)
+            if left >= LARGE:
+                self._pump(client)
             return
         if left < 0:
             # What a target says unasked must never reach the next request.
@@ -239,6 +248,39 @@ class UpstreamConnection(asyncio.Protocol):
         client.write(data)
         self._complete = True
         self._finish()
+
+    # A large body of an answer goes on inside the kernel
+
+    def _pump(self, client: ClientConnection) -> None:
+        pump = Pump.between(self, self.transport, client.transport, self._body_left)
+        if pump is not None:
+            self.ends(pump)
+            self.transport.pause_reading()
+            pump.begin()
+
+    def ends(self, pump: Pump) -> None:
+        """With this connection, this pump ends."""
+        self._pumps = [other for other in self._pumps if not other.stopped]
+        self._pumps.append(pump)
+
+    def pump_moved(self, count: int) -> None:
+        self._body_left -= count
+        if self.client is not None:
+            self.client.written()
+
+    def pump_blocked(self, *, full: bool) -> None:
+        if self.client is not None:
+            self.client.write_paused = full
+            self.client.written()
+
+    def pump_stopped(self) -> None:
+        if self.client is not None and not self._body_left:
+            self._complete = True
+            # What a target says unasked must never reach the next request.
+            self._broken = has_something_to_say(self.transport.get_extra_info("socket"))
+            self._finish()
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def eof_received(self) -> bool:
         return False
