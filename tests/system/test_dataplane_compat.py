@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jupyterhub.dataplane.table import iso_time
 from tests.system.dataplane_program import (
     OURS,
     TOKEN,
@@ -23,6 +25,7 @@ from tests.system.dataplane_program import (
     program,
     read_request,
     target,
+    until,
 )
 
 NODE = installed_node_proxy()
@@ -247,6 +250,8 @@ async def test_what_counts_as_activity(proxy: Program, request_text: str, counts
     async with target(_status_of_path) as place:
         await proxy.route("/", place.url)
         before = await proxy.activity("/")
+        # Moments are told in milliseconds.
+        await until(lambda: iso_time(time.time()) > before, "the next millisecond")
         await proxy.send(request_text)
         assert (await proxy.activity("/") > before) is counts
 

@@ -166,7 +166,7 @@ async def test_end_lets_requests_finish(tmp_path: Path) -> None:
 
     pid_file = tmp_path / "pid"
     async with target(slow) as place, program(tmp_path, "--pid-file", str(pid_file)) as proxy:
-        await until(pid_file.exists, "the pid file is there")
+        await until(lambda: pid_file.exists() and pid_file.read_text(), "the pid file is there")
         assert int(pid_file.read_text()) == proxy.process.pid
         await proxy.route("/", place.url)
         async with proxy.connection() as (idle, _), proxy.connection() as (reader, writer):
