@@ -374,7 +374,13 @@ async def test_unix_sockets_for_both_sides(tmp_path: Path) -> None:
         *OURS, "--socket", str(public), "--api-socket", str(api), stdout=subprocess.DEVNULL
     )
     try:
-        await until(api.exists, "the socket is there")
+
+        def listens() -> bool:
+            # The file is there a little earlier than whoever listens on it.
+            with socket.socket(socket.AF_UNIX) as probe:
+                return probe.connect_ex(str(api)) == 0
+
+        await until(listens, "somebody listens on the socket")
         for path, request, status in (
             (api, b'POST /api/routes HTTP/1.1\r\nHost: x\r\nContent-Length: 21\r\n\r\n{"target":"nonsense"}', 201),
             (public, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 500),
