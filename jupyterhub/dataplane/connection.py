@@ -373,6 +373,9 @@ class ClientConnection(RequestReader):
             return
         options = self.server.options
         current = self._current
+        if current is not None and current.upstream is not None:
+            current.upstream.look()
+            current = self._current
         if options.timeout is not None and now - max(self._seen_at, self._written_at) > options.timeout:
             self.transport.abort()
             return

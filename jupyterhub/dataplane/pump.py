@@ -1,4 +1,4 @@
-"""Large bodies go from socket to socket inside the kernel: they are not copied into this process and out of it again."""
+"""What is large goes from socket to socket inside the kernel: it is not copied into this process and out of it again."""
 
 from __future__ import annotations
 
@@ -8,24 +8,22 @@ import fcntl
 import os
 from typing import Any, ClassVar, Protocol
 
-from .sockets import most_pumps
+__all__ = ["FILES", "Pump", "Pumped"]
 
-__all__ = ["LARGE", "Pump", "Pumped"]
-
-#: Bytes still to come from which on it is worth the preparations.
-LARGE = 1 << 18
+#: Descriptors that each needs.
+FILES = 4
 #: Bytes that may be on their way, where the system allows as much; else it is what a pipe has anyway.
 _CAPACITY = 1 << 20
 
 
 class Pumped(Protocol):
-    """Whoever wants a body to be moved."""
+    """Whoever wants bytes to be moved."""
 
     def pump_moved(self, count: int) -> None:
         """So many bytes have come."""
 
     def pump_blocked(self, *, full: bool) -> None:
-        """The destination takes no more, or does so again."""
+        """The destination takes no more, has taken a little, or takes everything again."""
 
     def pump_stopped(self) -> None:
         """Everything was moved, or nothing more can be. The source is read again by whoever else does."""
@@ -38,10 +36,10 @@ class Pump:
     whoever reads from the source next finds out what.
     """
 
-    #: How many there are: each needs four descriptors.
-    _working: ClassVar[int] = 0
+    #: How many there are in this process.
+    working: ClassVar[int] = 0
 
-    __slots__ = ("_destination", "_full", "_in", "_in_pipe", "_left", "_loop", "_out", "_owner", "_pipe", "stopped")
+    __slots__ = ("_destination", "_in", "_in_pipe", "_left", "_loop", "_out", "_owner", "_pipe", "_reading", "stopped")
 
     def __init__(self, owner: Pumped, source: Any, destination: Any, size: int) -> None:
         """Raises OSError when there are not descriptors enough. `begin` once after that."""
@@ -49,8 +47,8 @@ class Pump:
         self._destination = destination
         self._left = size
         self._in_pipe = 0
-        #: True while the destination takes nothing.
-        self._full = False
+        #: What is waited for: the source, or the destination; None at first.
+        self._reading: bool | None = None
         self._loop = asyncio.get_running_loop()
         #: True once both sockets are their transports' again.
         self.stopped = False
@@ -65,7 +63,7 @@ class Pump:
                 os.close(descriptor)
             raise
         self._in, self._out = opened[2:]
-        Pump._working += 1
+        Pump.working += 1
         with contextlib.suppress(OSError):
             fcntl.fcntl(self._pipe[1], fcntl.F_SETPIPE_SZ, _CAPACITY)
 
@@ -76,24 +74,42 @@ class Pump:
             return None
         if source.get_extra_info("sslcontext") or destination.get_extra_info("sslcontext"):
             return None
-        if cls._working >= most_pumps():
-            return None
         try:
             return cls(owner, source, destination, size)
         except OSError:
             return None
 
+    @property
+    def blocked(self) -> bool:
+        """True while the destination takes nothing."""
+        return self._reading is False
+
     def begin(self) -> None:
         """Move what is there, then what comes, until it has stopped."""
-        if self._move():
-            self._loop.add_reader(self._in, self._move)
+        self._move()
+        if not self.stopped and self._reading is None:
+            self._wait(reading=True)
 
-    def _move(self) -> bool:
-        """Pass on what has come. True when more is to be read."""
+    def look(self) -> None:
+        """See what has become of the source.
+
+        To be called about every second: the loop tells of an error once, and that may have been when there was still
+        something to move.
+        """
+        if self._reading:
+            self._move()
+
+    def _move(self) -> None:
+        """Move until one of the two sides has to be waited for."""
+        if self._in_pipe or self._fill():
+            self._empty()
+
+    def _fill(self) -> bool:
+        """Take what has come. False when there is nothing."""
         try:
             count = os.splice(self._in, self._pipe[1], min(self._left, _CAPACITY), flags=os.SPLICE_F_NONBLOCK)
         except BlockingIOError:
-            return True
+            return False
         except OSError:
             count = 0
         if not count:
@@ -103,51 +119,51 @@ class Pump:
         self._left -= count
         self._in_pipe += count
         self._owner.pump_moved(count)
-        if self._empty():
-            return not self.stopped
-        if not self.stopped:
-            self._loop.remove_reader(self._in)
-            self._loop.add_writer(self._out, self._go_on)
-            self._tell_blocked(True)
-        return False
+        return True
 
-    def _tell_blocked(self, full: bool) -> None:
-        if full != self._full:
-            self._full = full
-            self._owner.pump_blocked(full=full)
-
-    def _empty(self) -> bool:
-        """Write what is in the pipe. False when not all of it could be."""
+    def _empty(self) -> None:
+        """Write what was taken."""
         try:
             while self._in_pipe:
                 self._in_pipe -= os.splice(self._pipe[0], self._out, self._in_pipe, flags=os.SPLICE_F_NONBLOCK)
         except BlockingIOError:
-            return False
+            if not self.blocked:
+                self._wait(reading=False)
+            self._owner.pump_blocked(full=True)
         except OSError:
             # What is in the pipe is lost, so nothing may come after it.
             self._destination.abort()
             self.stop()
-            return False
-        if not self._left:
-            self.stop()
-        return True
+        else:
+            if not self._left:
+                self.stop()
+            elif self.blocked:
+                self._wait(reading=True)
 
-    def _go_on(self) -> None:
-        """The destination takes more."""
-        if self._empty() and not self.stopped:
+    def _wait(self, *, reading: bool) -> None:
+        was, self._reading = self._reading, reading
+        if reading:
             self._loop.remove_writer(self._out)
-            self._tell_blocked(False)
             self._loop.add_reader(self._in, self._move)
+            if was is False:
+                self._owner.pump_blocked(full=False)
+        else:
+            self._loop.remove_reader(self._in)
+            self._loop.add_writer(self._out, self._move)
 
     def stop(self) -> None:
-        """Leave both sockets to their transports."""
+        """Leave both sockets to their transports, and to the destination's what has come and was not taken."""
         if self.stopped:
             return
         self.stopped = True
-        Pump._working -= 1
+        Pump.working -= 1
         self._loop.remove_reader(self._in)
         self._loop.remove_writer(self._out)
+        if self._in_pipe and not self._destination.is_closing():
+            self._destination.write(os.read(self._pipe[0], self._in_pipe))
         for descriptor in (*self._pipe, self._in, self._out):
             os.close(descriptor)
-        self._tell_blocked(False)
+        blocked, self._reading = self.blocked, None
+        if blocked:
+            self._owner.pump_blocked(full=False)
         self._owner.pump_stopped()

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import httptools
 
 from .exchange import Exchange
-from .pump import LARGE, Pump
+from .pump import Pump
 
 if TYPE_CHECKING:
     from .server import DataPlane
 
-__all__ = ["BODY_WAITS", "HEAD_LIMIT", "NEXT_WAITS", "PUMPED", "UPSTREAM_FULL", "RequestReader"]
+__all__ = ["BODY_WAITS", "HEAD_LIMIT", "LARGE", "NEXT_WAITS", "PUMPED", "UPSTREAM_FULL", "RequestReader"]
 
 #: Bytes of a request's head.
 HEAD_LIMIT = 65536
@@ -28,6 +28,8 @@ DISCARD_LIMIT = 1 << 20
 
 #: Bytes of a body from which on it is passed on without the parser.
 WORTH_IT = 65536
+#: Bytes still to come of a body from which on they go on inside the kernel.
+LARGE = 1 << 18
 
 #: Bytes of a head that are kept, to see whether the next is the same.
 SAME_LIMIT = 4096
@@ -182,7 +184,7 @@ class RequestReader(asyncio.Protocol):
         if size < self._body_left:
             self._body_left -= size
             self.on_body(data)
-            if self._body_left >= LARGE and not self._holds:
+            if self._body_left >= LARGE and not self._holds and self.server.may_pump():
                 self._pump()
             return b""
         rest = data[self._body_left :]

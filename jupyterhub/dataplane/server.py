@@ -17,6 +17,7 @@ from .metrics import Metrics
 from .options import Options
 from .pages import ErrorPages
 from .pool import Pool
+from .pump import FILES, Pump
 from .sockets import BACKLOG, most_connections, most_idle
 from .table import Routes
 from .tls import client_context, reload_context, server_context
@@ -43,7 +44,7 @@ class DataPlane:
         self.pages = ErrorPages(self)
         self.clients: set[ClientConnection] = set()
         self.splices: set[Splice] = set()
-        self._connection_limit = options.max_connections or most_connections()
+        self._most_connections = most_connections()
         self._drain = Drain(self)
         self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
@@ -76,7 +77,8 @@ class DataPlane:
 
     def admits(self) -> bool:
         """Whether there is room for one more client; those that say nothing have to leave for it."""
-        if len(self.clients) + len(self.splices) // 2 < self._connection_limit:
+        limit = self.options.max_connections or self._most_connections - Pump.working * FILES // 2
+        if len(self.clients) + len(self.splices) // 2 < limit:
             return True
         silent = [(since, client) for client in self.clients if (since := client.silent_since) is not None]
         silent.sort(key=lambda pair: pair[0])
@@ -84,6 +86,11 @@ class DataPlane:
         for _, client in silent[: max(1, len(silent) // 20)]:
             client.make_room()
         return bool(silent)
+
+    def may_pump(self) -> bool:
+        """Whether there are files to spare for a pump. A client needs two."""
+        used = len(self.clients) + len(self.splices) // 2 + Pump.working * FILES // 2
+        return used < self._most_connections * 9 // 10
 
     async def reload(self) -> None:
         """Like `reload_now`, for whoever may have to wait for other processes instead."""

@@ -19,7 +19,6 @@ __all__ = [
     "has_something_to_say",
     "most_connections",
     "most_idle",
-    "most_pumps",
     "reason",
     "watch_peer",
 ]
@@ -111,17 +110,12 @@ def _files() -> int:
 
 def most_connections() -> int:
     """Clients for which there are files enough: each may need a second one for its target."""
-    return max(16, (_files() - _RESERVED_FILES - most_idle() - 4 * most_pumps()) // 2)
+    return max(16, (_files() - _RESERVED_FILES - most_idle()) // 2)
 
 
 def most_idle() -> int:
     """Connections to targets that may be kept for later, all targets together."""
     return min(1024, max(32, _files() // 40))
-
-
-def most_pumps() -> int:
-    """Large bodies that go on inside the kernel at the same time; each needs four files more."""
-    return max(16, _files() // 1000)
 
 
 def has_something_to_say(connection: Any) -> bool:

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 import httptools
 
 from .exchange import HOP_BY_HOP, Exchange, HeaderNames
-from .pump import LARGE, Pump
+from .pump import Pump
+from .reading import LARGE
 from .sockets import has_something_to_say, watch_peer
 from .table import Target
 from .websocket import join
@@ -238,7 +239,7 @@ class UpstreamConnection(asyncio.Protocol):
         if left > 0:
             self._body_left = left
             client.write(data)
-            if left >= LARGE:
+            if left >= LARGE and client.server.may_pump():
                 self._pump(client)
             return
         if left < 0:
@@ -257,6 +258,11 @@ class UpstreamConnection(asyncio.Protocol):
             self.ends(pump)
             self.transport.pause_reading()
             pump.begin()
+
+    def look(self) -> None:
+        """See what has become of the bodies that go on inside the kernel. To be called about every second."""
+        for pump in self._pumps:
+            pump.look()
 
     def ends(self, pump: Pump) -> None:
         """With this connection, this pump ends."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from typing import TYPE_CHECKING, Any
+
+from .pump import Pump
 
 if TYPE_CHECKING:
     from .connection import ClientConnection
@@ -19,6 +22,8 @@ __all__ = ["CLOSING_TIMEOUT", "Splice", "join"]
 CLOSING_TIMEOUT = 30.0
 #: Seconds in which one side takes nothing of what the other says.
 STUCK_TIMEOUT = 600.0
+#: Bytes that come at once from which on what follows goes on inside the kernel, as long as more of that size come.
+_LARGE = 1 << 16
 
 
 class Splice(asyncio.Protocol):
@@ -26,8 +31,10 @@ class Splice(asyncio.Protocol):
 
     __slots__ = (
         "_entry",
+        "_large_came",
         "_owner",
         "_peer",
+        "_pump",
         "_timed",
         "_transport",
         "closing_since",
@@ -43,6 +50,8 @@ class Splice(asyncio.Protocol):
         #: Only what people send counts as activity (services-and-proxy D5), so the target's end has none.
         self._entry = entry
         self._timed = owner.options.websocket_timeout is not None
+        self._pump: Pump | None = None
+        self._large_came = False
         self.closing_since = 0.0
         #: The other end of the pair.
         self.other: Splice | None = None
@@ -56,6 +65,41 @@ class Splice(asyncio.Protocol):
         if self._timed:
             self.heard_at = time.monotonic()
         self._peer.write(data)
+        if len(data) >= _LARGE and self._owner.may_pump():
+            self._pump = Pump.between(self, self._transport, self._peer, sys.maxsize)
+            if self._pump is not None:
+                self._large_came = True
+                self._transport.pause_reading()
+                self._pump.begin()
+
+    # Inside the kernel
+
+    def pump_moved(self, count: int) -> None:
+        """So much has come from here."""
+        if self._entry is not None:
+            self._entry.last_activity = time.time()
+        if self._timed:
+            self.heard_at = time.monotonic()
+        if count >= _LARGE:
+            self._large_came = True
+
+    def pump_blocked(self, *, full: bool) -> None:
+        """The other side takes nothing of it, or does so again."""
+        if self.other is not None:
+            self.other.stuck_since = time.monotonic() if full else 0.0
+
+    def pump_stopped(self) -> None:
+        """What comes is read here again."""
+        self._pump = None
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _stop_pumps(self) -> None:
+        for end in (self, self.other):
+            if end is not None and end._pump is not None:
+                end._pump.stop()
+
+    # asyncio.Protocol
 
     def eof_received(self) -> bool:
         self.hang_up()
@@ -71,6 +115,7 @@ class Splice(asyncio.Protocol):
             self._peer.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_pumps()
         self._owner.splices.discard(self)
         self.other = None
         if not self._peer.is_closing():
@@ -79,11 +124,18 @@ class Splice(asyncio.Protocol):
 
     def hang_up(self) -> None:
         """Close both ends once they have taken what is on its way to them."""
+        self._stop_pumps()
         self._peer.close()
         self._transport.close()
 
     def sweep(self, now: float) -> None:
         """Give up on an end that does not take its bytes, and on a pair that has nothing to say."""
+        if self._pump is not None:
+            if self._large_came or self._pump.blocked:
+                self._large_came = False
+                self._pump.look()
+            else:
+                self._pump.stop()
         if self._transport.is_closing():
             self.closing_since = self.closing_since or now
             if now - self.closing_since > CLOSING_TIMEOUT:

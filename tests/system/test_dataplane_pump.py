@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import socket
+import struct
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -275,7 +276,8 @@ async def test_target_that_leaves_while_it_is_sent_a_body(watched: Watched) -> N
         await watched.rests()
 
 
-async def test_client_that_leaves_while_it_sends_a_body(watched: Watched) -> None:
+@pytest.mark.parametrize("reset", [True, False])
+async def test_client_that_leaves_while_it_sends_a_body(watched: Watched, reset: bool) -> None:
     gone = asyncio.Event()
 
     async def takes(place: Target, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -289,6 +291,8 @@ async def test_client_that_leaves_while_it_sends_a_body(watched: Watched) -> Non
         async with watched.proxy.connection() as (_, writer):
             writer.write(POST % len(BODY) + BODY[: 5 * MIB])
             await watched.works()
+            if reset:
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
         await asyncio.wait_for(gone.wait(), 10)
         await watched.rests()
@@ -327,3 +331,125 @@ async def test_target_that_takes_nothing_is_not_the_client_s_fault(watched: Watc
             go_on.set()
             assert (await asyncio.wait_for(read_answer(reader), 30)).body == b"ok"
     await watched.rests()
+
+
+# WebSockets
+
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nHost: p\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+AGREED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+
+
+async def agree(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """The target's side of the handshake."""
+    await read_head(reader)
+    writer.write(AGREED)
+
+
+async def shake(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """The client's side."""
+    writer.write(HANDSHAKE)
+    assert "101" in (await read_head(reader))[0]
+
+
+async def test_large_and_small_messages_come_back_in_order(watched: Watched) -> None:
+    """While large ones come they go on inside the kernel; when none came for a while, as before."""
+
+    async def echoes(place: Target, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await agree(reader, writer)
+        while data := await reader.read(MIB):
+            writer.write(data)
+            await writer.drain()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for size in (10, 2 * MIB, 5, 70_000, 1, 3 * MIB, 100):
+            writer.write(BODY[:size])
+            assert await asyncio.wait_for(reader.readexactly(size), 10) == BODY[:size]
+
+    async with target(echoes) as place:
+        await watched.proxy.route("/", place.url)
+        async with watched.proxy.connection() as (reader, writer):
+            await shake(reader, writer)
+            for _ in range(2):
+                await talk(reader, writer)
+                await watched.works()
+                await watched.rests()
+            writer.write(BODY[:10])
+            assert await asyncio.wait_for(reader.readexactly(10), 10) == BODY[:10]
+    await watched.rests()
+
+
+@pytest.mark.parametrize("talker", ["client", "target"])
+async def test_last_words_arrive(watched: Watched, talker: str) -> None:
+    """Whoever says a lot and hangs up is heard to the end, by the slow too."""
+    listens = asyncio.Event()
+    heard: list[bytes] = []
+
+    async def talk(writer: asyncio.StreamWriter) -> None:
+        writer.write(BODY)
+        await watched.works()
+        listens.set()
+        await writer.drain()
+
+    async def listen(reader: asyncio.StreamReader) -> None:
+        await listens.wait()
+        while data := await reader.read(1 << 17):
+            heard.append(data)
+            await asyncio.sleep(0.001)
+
+    async def serves(place: Target, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await agree(reader, writer)
+        await (talk(writer) if talker == "target" else listen(reader))
+
+    async with target(serves) as place:
+        await watched.proxy.route("/", place.url)
+        async with watched.proxy.connection() as (reader, writer):
+            await shake(reader, writer)
+            if talker == "client":
+                await talk(writer)
+            else:
+                await asyncio.wait_for(listen(reader), 30)
+        await until(lambda: sum(map(len, heard)) == len(BODY), "all of it was heard", 30)
+    assert b"".join(heard) == BODY
+    await watched.rests()
+
+
+@pytest.mark.parametrize("leaver", ["client", "target"])
+async def test_peer_that_breaks_off(watched: Watched, leaver: str) -> None:
+    """A reset on one side ends both, however much is on its way."""
+    ends = asyncio.Event()
+    gone = asyncio.Event()
+
+    async def break_off(writer: asyncio.StreamWriter) -> None:
+        await ends.wait()
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while not reader.at_eof():
+                writer.write(BODY[:MIB])
+                await writer.drain()
+        gone.set()
+
+    async def serves(place: Target, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await agree(reader, writer)
+        await (break_off(writer) if leaver == "target" else talk(reader, writer))
+
+    async with target(serves) as place:
+        await watched.proxy.route("/", place.url)
+        async with watched.proxy.connection() as (reader, writer):
+            await shake(reader, writer)
+            if leaver == "client":
+                await watched.works()
+                ends.set()
+                await break_off(writer)
+            else:
+                talking = asyncio.create_task(talk(reader, writer))
+                await watched.works()
+                ends.set()
+                await asyncio.wait_for(talking, 10)
+        await asyncio.wait_for(gone.wait(), 10)
+        await watched.rests()
