@@ -126,7 +126,7 @@ class ClientConnection(RequestReader):
         if server.log.debugging:
             server.log.debug(f"PROXY {'WS' if exchange.websocket else 'WEB'} {path} to {target.url}")
         if not exchange.websocket:
-            upstream = server.pool.take(target, repeatable=exchange.repeatable)
+            upstream = server.pool.take(target, exchange)
             if upstream is not None:
                 self._send(exchange, upstream)
                 return
@@ -160,7 +160,7 @@ class ClientConnection(RequestReader):
         upstream.begin(self, exchange, exchange.head(self.server.forwarding, self._peer, secure=self._secure))
         if self.write_paused:
             upstream.transport.pause_reading()
-        if not exchange.websocket:
+        if self._holds and not exchange.websocket:
             self._release(BODY_WAITS)
 
     def write(self, data: bytes) -> None:
@@ -220,7 +220,7 @@ class ClientConnection(RequestReader):
         while self._queue and self._current is None and not self._closing_since:
             self._begin(self._queue.popleft())
         self._advancing = False
-        if not self._queue:
+        if self._holds and not self._queue:
             self._release(NEXT_WAITS)
 
     def upstream_lost(self, exchange: Exchange, upstream: UpstreamConnection, exc: Exception | None) -> None:

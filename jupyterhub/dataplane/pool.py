@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .table import Target
 
 if TYPE_CHECKING:
+    from .exchange import Exchange
     from .upstream import UpstreamConnection
 
 __all__ = ["Pool", "open_connection"]
@@ -67,26 +67,21 @@ class Pool:
 
     def __init__(self, limit: int) -> None:
         """`limit`: unused connections kept for all targets together."""
-        self._idle: dict[tuple[Any, ...], list[UpstreamConnection]] = {}
+        self._idle: dict[str, list[UpstreamConnection]] = {}
         self._limit = limit
         #: All of them, the one that is unused for longest first.
-        self._all: OrderedDict[UpstreamConnection, None] = OrderedDict()
+        self._all: dict[UpstreamConnection, None] = {}
         self.closed = False
 
-    def take(self, target: Target, *, repeatable: bool) -> UpstreamConnection | None:
-        """An unused connection to the target, or None.
-
-        `repeatable`: the request may be sent once more if it breaks.
-        """
+    def take(self, target: Target, exchange: Exchange) -> UpstreamConnection | None:
+        """An unused connection to the target for this request, or None."""
         waiting = self._idle.get(target.address)
         while waiting:
             connection = waiting[-1]
-            if not repeatable and time.monotonic() - connection.idle_since > FRESH:
+            if time.monotonic() - connection.idle_since > FRESH and not exchange.repeatable:
                 return None
             waiting.pop()
             del self._all[connection]
-            if not waiting:
-                del self._idle[target.address]
             if not connection.transport.is_closing():
                 return connection
         return None
@@ -97,7 +92,10 @@ class Pool:
             connection.transport.close()
             return
         connection.idle_since = time.monotonic()
-        waiting = self._idle.setdefault(connection.target.address, [])
+        address = connection.target.address
+        waiting = self._idle.get(address)
+        if waiting is None:
+            waiting = self._idle[address] = []
         waiting.append(connection)
         self._all[connection] = None
         if len(waiting) > IDLE_PER_TARGET:
@@ -114,11 +112,7 @@ class Pool:
         if connection not in self._all:
             return
         del self._all[connection]
-        address = connection.target.address
-        waiting = self._idle[address]
-        waiting.remove(connection)
-        if not waiting:
-            del self._idle[address]
+        self._idle[connection.target.address].remove(connection)
 
     def drop(self, target: Target) -> None:
         """Close the unused connections to a target that no route leads to any more."""
@@ -130,6 +124,8 @@ class Pool:
         for connection in tuple(self._all):
             if now - connection.idle_since > (connection.idle_timeout or IDLE_TIMEOUT):
                 self._close(connection)
+        for address in [address for address, waiting in self._idle.items() if not waiting]:
+            del self._idle[address]
 
     def close(self) -> None:
         """Close everything; connections put back later are closed at once."""

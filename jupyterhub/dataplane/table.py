@@ -69,7 +69,7 @@ class Target:
         else:
             raise ValueError(f"{url!r} is neither http, https nor http+unix")
         #: Connections are shared between routes whose targets have the same address.
-        self.address = (self.tls, self.host, self.port, self.unix_path)
+        self.address = f"unix:{self.unix_path}" if self.unix_path else f"{parts.scheme}://{self.host}:{self.port}"
         self.path = parts.path.rstrip("/").encode("utf-8")
         self.query = parts.query.encode("utf-8")
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from jupyterhub.dataplane.connection import ClientConnection
+from jupyterhub.dataplane.exchange import Exchange
 from jupyterhub.dataplane.log import Log
 from jupyterhub.dataplane.metrics import Metrics
 from jupyterhub.dataplane.options import parse_options
@@ -121,7 +122,7 @@ async def passed(request: bytes, pieces: list[bytes]) -> tuple[Any, bool, bool, 
     for piece in pieces:
         if not far.closing:
             upstream.data_received(piece)
-    kept = not far.closing and plane.pool.take(entry.target, repeatable=True) is upstream
+    kept = not far.closing and plane.pool.take(entry.target, Exchange()) is upstream
     upstream.connection_lost(None)
     await asyncio.gather(*plane._tasks)
     return sorted_head(near.written), not near.closing, kept, plane.metrics.requests_proxy
