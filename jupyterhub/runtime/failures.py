@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,7 @@ def explain(
             message=_text_of(error),
             because="\n".join(f"{type(each).__name__}: {each}" for each in _causes_of(error)),
             errno=_first_errno(error),
-            exit_status=exit_number(getattr(error, "exit_status", None)),
+            exit_status=exit_number(getattr(error, "exit_status", None), output),
             reason=exit_reason(spawner),
             output="\n".join(output),
             phase=phase,
@@ -102,8 +102,15 @@ def _first_errno(error: BaseException) -> int | None:
     return next((number for number in numbers if isinstance(number, int)), None)
 
 
-def exit_number(status: Any) -> int | None:
-    """Return the number in what a `poll` gave; spawners of containers give a sentence with it."""
+def exit_number(status: Any, output: Sequence[str] = ()) -> int | None:
+    """Return the number in what a `poll` gave; spawners of containers give a sentence with it.
+
+    Those of systemd's units give 1 in any case: systemd itself says in the journal how the unit ended.
+    """
+    if status == 1:
+        for line in reversed(output):
+            if told := re.search(r"Main process exited, code=(exited|killed|dumped), status=(\d+)/", line):
+                return int(told.group(2)) * (1 if told.group(1) == "exited" else -1)
     if status is None or isinstance(status, int):
         return status
     found = re.search(r"Exit ?Code['\"]?[=:] ?(-?\d+)", str(status), re.IGNORECASE)
@@ -121,7 +128,7 @@ def explain_exit(status: Any, output: list[str], reason: str = "") -> Failure:
         Evidence(
             message="" if status is None or isinstance(status, int) else str(status),
             reason=reason,
-            exit_status=exit_number(status),
+            exit_status=exit_number(status, output),
             output="\n".join(output),
             phase="running",
         )

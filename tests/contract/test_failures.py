@@ -47,6 +47,21 @@ def test_what_polls_give_has_a_number(status: Any, number: int | None) -> None:
     assert exit_number(status) == number
 
 
+@pytest.mark.parametrize(
+    ("told", "number"),
+    [
+        ("code=exited, status=3/NOTIMPLEMENTED", 3),
+        ("code=killed, status=9/KILL", -9),
+        ("code=dumped, status=11/SEGV", -11),
+    ],
+)
+def test_systemd_knows_better_than_a_poll_how_a_unit_ended(told: str, number: int) -> None:
+    output = [f"ada.service: Main process exited, {told}", "ada.service: Failed with result 'exit-code'."]
+    assert exit_number(1, output) == number
+    assert exit_number(2, output) == 2, "whoever knows is believed"
+    assert exit_number(1, ["an ordinary line"]) == 1
+
+
 def test_the_error_below_is_looked_at() -> None:
     below = OSError(errno.ENOSPC, "No space left on device")
     failure = explained(raised_from(RuntimeError("no volume"), raised_from(ValueError("x"), below)))

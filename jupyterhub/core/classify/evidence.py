@@ -87,8 +87,9 @@ class Evidence:
 
     @property
     def last_line(self) -> str:
-        """The last line of the output that says anything, shortened."""
+        """The last line of the output that says anything, shortened; systemd's own words about a unit are not it."""
         lines = [line.strip() for line in self.output.splitlines() if line.strip()]
+        lines = [line for line in lines if not re.match(r"\S+\.service: ", line)] or lines
         return lines[-1][:200] if lines else ""
 
 

@@ -30,11 +30,13 @@ def _disk_full(given: Evidence) -> Verdict | None:
 
 
 def _over_limit(given: Evidence) -> Verdict | None:
-    if not search(r"^killed: memory limit", given.reason):
+    # Only as the last line: that is where what keeps the output of a server tells how it ended.
+    reason = given.reason or given.last_line
+    if not search(r"^killed: memory limit", reason):
         return None
     return Verdict(
         "out-of-memory",
-        f"The server was {one_line(given.reason)}.",
+        f"The server was {one_line(reason)}.",
         "Start it again and load less at once; choose a larger server if there is one, or ask the administrator for "
         "more memory.",
     )
@@ -119,7 +121,9 @@ def _no_account(given: Evidence) -> Verdict | None:
 def _home(given: Evidence) -> Verdict | None:
     match = search(
         r"process could not be prepared: (?:PermissionError|FileNotFoundError|NotADirectoryError|OSError): .*'(.+)'|"
-        r"chdir to cwd \(\"(.+)\"\)|Changing to the requested working directory failed",
+        r"chdir to cwd \(\"(.+)\"\)|Changing to the requested working directory failed|"
+        # systemd: the status of a process that it could not make ready.
+        r"code=exited, status=200/CHDIR",
         given.text,
     )
     if match is None:
@@ -162,10 +166,12 @@ def _command_not_executable(given: Evidence) -> Verdict | None:
 def _command_missing(given: Evidence) -> Verdict | None:
     said = search(
         r"(?:exec: \"?|^\S*sh: (?:line )?(?:\d+: )?)(?P<program>[^'\":\s]+)"
-        r"['\"]?: (?:executable file |command )?not found",
+        r"['\"]?: (?:executable file |command )?not found|"
+        # systemd, before and after it has made a unit.
+        r"Failed to (?:find|locate) executable (?P<of_unit>[^\s:]+)",
         given.text,
     )
-    named = said.group("program") if said else ""
+    named = (said.group("program") or said.group("of_unit")) if said else ""
     missing = given.errno == errors_of_system.ENOENT or given.error_type == "FileNotFoundError"
     if not named and missing and given.phase in ("starting", ""):
         at_once = search(r"No such file or directory: ['\"](?P<program>[^'\"]+)", given.message)
@@ -173,7 +179,7 @@ def _command_missing(given: Evidence) -> Verdict | None:
         if not _is_command(named, given):
             # Some other file is missing; the error itself says which.
             return None
-    elif not named and given.exit_status != 127:
+    elif not named and given.exit_status != 127 and not search(r"code=exited, status=203/EXEC", given.text):
         return None
     return Verdict(
         "command-not-found",
@@ -220,6 +226,9 @@ FILE_RULES: Final[tuple[Rule, ...]] = (
 def _exited(given: Evidence) -> Verdict | None:
     status = given.exit_status
     last = given.last_line
+    # What the spawner of a swarm's services says holds the state of its task.
+    if status is None and (ended := search(r"^Service \S+ not running: [\s\S]*?'ExitCode': (\d+)", given.message)):
+        status = int(ended.group(1))
     said = f": {last}" if last else "."
     if status is None:
         # A container that has ended already has no port; that is all that its spawner sees.
