@@ -22,6 +22,8 @@ ENGINES = [
     ("/usr/sbin/slurmctld", "slurm-wlm", "servers as jobs of Slurm"),
     ("/usr/sbin/munged", "munge", "servers as jobs of Slurm"),
     ("sudo", "sudo", "servers as jobs of Slurm"),
+    ("/lib/systemd/systemd", "systemd", "servers in units of systemd"),
+    ("dbus-daemon", "dbus", "servers in units of systemd"),
     ("dockerd", "docker.io", "servers in Docker containers"),
     ("ip", "iproute2", "servers in Docker containers"),
 ]

@@ -5,7 +5,8 @@ its first process if wanted. Only root can start it. What needs it all is run by
 
     python -m tests.system.second_kernel
 
-which runs the contract of limits and the system test of them in it, without and with systemd.
+which runs the contract of limits and the system test of them in it, without and with systemd, and the test of the
+memory limit of a server in a unit of systemd.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from .public_environment import public_environment
 
 KERNEL = "linux.uml"
 ROOT = Path(__file__).parents[2]
@@ -83,6 +86,12 @@ class Result:
     console: str
 
 
+def inside() -> bool:
+    """Return whether this is it."""
+    processor = Path("/proc/cpuinfo")
+    return processor.exists() and "User Mode Linux" in processor.read_text()
+
+
 def missing() -> str:
     """Return why it cannot be started here, empty if it can."""
     if os.geteuid() != 0:
@@ -143,6 +152,19 @@ systemctl start user@33.service && XDG_RUNTIME_DIR=/run/user/33 exec setpriv --r
   --inh-caps=+dac_read_search --ambient-caps=+dac_read_search --bounding-set=-all,+dac_read_search {command}
 """
 
+# Accounts are made there, in copies of the files that this machine has.
+_WITH_ACCOUNTS = """\
+cp -a /etc /run/etc && mount --bind /run/etc /etc && mkdir /run/public && mount --bind {public} /run/public && \
+  mount -t tmpfs tmpfs /var/tmp && mkdir -p {public} && mount --bind /run/public {public} && exec {command}
+"""
+
+
+def units_command() -> list[str]:
+    """Return the command that has a server in a unit of systemd reach its memory limit, with cgroup version 2."""
+    public = public_environment("jupyterhub-systemdspawner").parent.parent
+    command = pytest_command("--override-ini=timeout=600", "tests/system/test_systemd.py", "-k", "memory")
+    return ["bash", "-c", _WITH_ACCOUNTS.format(public=public, command=shlex.join(command))]
+
 
 def main() -> int:
     """Run everything about limits, without and with systemd."""
@@ -157,6 +179,8 @@ def main() -> int:
         (False, system),
         (True, contract_command("systemd")),
         (True, system),
+        # These start a systemd themselves.
+        (False, units_command()),
         (True, ["sh", "-c", _AS_USER.format(command=shlex.join(contract_command("systemd-user")))]),
     ):
         print(f"{'with' if systemd else 'without'} systemd: {shlex.join(command)}", flush=True)
