@@ -1,14 +1,16 @@
-"""Measure the data plane, side by side with configurable-http-proxy and nginx when they are named.
+"""Measure the data plane, side by side with configurable-http-proxy and nginx.
 
-    python -m benchmarks.proxy [--chp COMMAND] [--nginx COMMAND] [--case PART[,PART]] [--seconds 2] [--repetitions 3]
+    python -m benchmarks.proxy [--chp COMMAND] [--nginx COMMAND] [--case PART[,PART]] [--seconds 2] [--repetitions 5]
 
-All have the same upstream and 10,000 routes; CPU is what the operating system counted for their processes, so a busy
-machine changes it little. The result is a table in Markdown.
+The other two are taken where they are installed; an empty COMMAND leaves one out. All have the same upstream and 10,000
+routes; CPU is what the operating system counted for their processes, so a busy machine changes it little. The result is a
+table in Markdown; all of it takes about ten minutes.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
@@ -17,17 +19,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tests.system.dataplane_program import installed_node_proxy
+
 from . import alone, traffic
 from .programs import Running, nginx, node, ours, upstream
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--chp", default=shutil.which("configurable-http-proxy"))
-    parser.add_argument("--nginx", default=shutil.which("nginx"))
+    parser.add_argument("--chp", default=installed_node_proxy())
+    parser.add_argument("--nginx", default=shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin"))
     parser.add_argument("--case", default="", help="parts of the cases' names; all without it")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a run")
-    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--routes", type=int, default=10_000)
     parser.add_argument("--stream", type=int, default=5 << 30, help="bytes of the large bodies")
     parser.add_argument("--sockets", type=int, default=9_500, help="idle WebSockets")

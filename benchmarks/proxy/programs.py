@@ -37,7 +37,7 @@ class Running:
 
     def cpu(self) -> float:
         """CPU seconds since the start."""
-        return float(sum(sum(process.cpu_times()[:2]) for process in self._all()))
+        return sum(_cpu(process) for process in self._all())
 
     def resident(self) -> int:
         """Bytes resident."""
@@ -76,6 +76,17 @@ class Running:
             self.add(connection, f"/user/u{number}", target)
         connection.close()
         return time.perf_counter() - began
+
+
+def _cpu(process: psutil.Process) -> float:
+    """CPU seconds of a process; of all its threads to the nanosecond, where the system tells."""
+    spent = 0
+    try:
+        for thread in Path(f"/proc/{process.pid}/task").iterdir():
+            spent += int((thread / "schedstat").read_text().split()[0])
+    except OSError:
+        return float(sum(process.cpu_times()[:2]))
+    return spent / 1e9
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -52,7 +52,8 @@ def traffic(proxies: list[Running], seconds: float, repetitions: int, wanted: Ca
             continue
         found: dict[str, list[float]] = {proxy.name: [] for proxy in proxies}
         for turn in range(repetitions + 1):
-            for proxy in proxies:
+            # Whoever is measured after whom must make no difference in the end.
+            for proxy in proxies if turn % 2 else proxies[::-1]:
                 before = proxy.cpu()
                 count = load.run(lambda: work(proxy.port))  # noqa: B023
                 # The first turn warms up.
