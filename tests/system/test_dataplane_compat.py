@@ -221,6 +221,27 @@ async def test_status_of_failures(proxy: Program) -> None:
     assert (await proxy.get("/nonsense")).status == 500
 
 
+async def test_client_that_closes_its_sending_half_has_left(proxy: Program) -> None:
+    """It gets no answer, whole as its request was, and the target is told."""
+    gone = asyncio.Event()
+
+    async def waits(place: Target, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(place, reader)
+        assert await reader.read() == b""
+        gone.set()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await writer.drain()
+
+    async with target(waits) as place:
+        await proxy.route("/", place.url)
+        async with proxy.connection() as (reader, writer):
+            writer.write(b"GET / HTTP/1.1\r\nHost: p\r\n\r\n")
+            await until(lambda: place.requests, "the request arrived")
+            writer.write_eof()
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+        await asyncio.wait_for(gone.wait(), 10)
+
+
 async def test_health(proxy: Program) -> None:
     answer = await proxy.get("/_chp_healthz")
     assert (answer.status, answer.json()) == (200, {"status": "OK"})
