@@ -65,6 +65,14 @@ class Leases:
         processes = await database.read(lease_store.dead_processes, DEAD_AFTER_SECONDS)
         return [process for process in processes if process != self.process_id]
 
+    async def living_others(self) -> set[int]:
+        """Return the other Hub processes on this database that live."""
+        database = self._context.database
+        if database.exclusive:
+            return set()
+        known = {process.id for process in await database.read(lease_store.list_processes)}
+        return known - {self.process_id} - set(await database.read(lease_store.dead_processes, DEAD_AFTER_SECONDS))
+
     async def unregister(self) -> None:
         """Take this process out of the table; its servers belong to nobody, and to whoever starts next."""
         if self.process_id is not None:

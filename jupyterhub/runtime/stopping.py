@@ -104,9 +104,13 @@ class Stops:
         )
 
     async def stop_all(self, timeout: float) -> None:
-        """Stop every active server, as far as `timeout` seconds allow. For `cleanup_servers` at shutdown."""
+        """Stop every active server of this Hub, as far as `timeout` seconds allow. For `cleanup_servers` at shutdown."""
         stops = []
+        # Somebody may have asked this Hub about a server that another one runs.
+        others = await self._context.leases.living_others()
         for handle in self._table.active_handles():
+            if handle.record.owner in others:
+                continue
             try:
                 stops.append((await self.stop(handle.user, handle.name, why="the Hub shuts down")).done)
             except (ServerNotRunning, ServerBusy) as error:

@@ -42,6 +42,8 @@ class SpawnerRecord:
     lifecycle: State = State.STOPPED
     failure: Failure | None = None
     fence: int = 0
+    #: The Hub process that has the run, by its row's number.
+    owner: int | None = None
     output_tail: list[str] = field(default_factory=list)
     #: Restarts of this run nobody asked for, oldest first: ``{"at": ISO time, "reason": text}``.
     restarts: list[dict[str, str]] = field(default_factory=list)
@@ -85,11 +87,11 @@ class SpawnerRecord:
         run = row.run
         if run is None:
             self.lifecycle, self.failure, self.fence, self.output_tail = State.STOPPED, None, 0, []
-            self.restarts = []
+            self.owner, self.restarts = None, []
             return
         self.lifecycle = State(run.state)
         self.failure = Failure.from_dict(run.failure) if run.failure else None
-        self.fence = run.fence
+        self.fence, self.owner = run.fence, run.owner
         self.output_tail = list(run.output_tail)
         self.restarts = list(run.data.get("restarts", ()))
 

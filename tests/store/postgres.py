@@ -12,6 +12,8 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 PACKAGE = "postgresql"
@@ -52,9 +54,12 @@ class Cluster:
     def start(self) -> None:
         data = self.directory / "data"
         self._run("initdb", "-D", str(data), "-A", "trust", "-U", "hub", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8")
+        self._start()
+
+    def _start(self) -> None:
         options = f"-p {self.port} -k {self.directory} -c listen_addresses=127.0.0.1 -c fsync=off"
-        log = str(self.directory / "log")
-        self._run("pg_ctl", "-D", str(data), "-w", "-t", "30", "-l", log, "-o", options, "start")
+        words = ("-w", "-t", "30", "-l", str(self.directory / "log"), "-o", options)
+        self._run("pg_ctl", "-D", str(self.directory / "data"), *words, "start")
 
     def stop(self) -> None:
         """Stop the server by its pid, and remove its directory."""
@@ -76,6 +81,15 @@ class Cluster:
     def restart(self) -> None:
         """Stop and start the server at once: every connection is lost."""
         self._run("pg_ctl", "-D", str(self.directory / "data"), "-w", "-t", "30", "-m", "fast", "restart")
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Nobody answers; what is stored stays."""
+        self._run("pg_ctl", "-D", str(self.directory / "data"), "-w", "-t", "30", "-m", "fast", "stop")
+        try:
+            yield
+        finally:
+            self._start()
 
     def create_database(self, *, template: str = "template1") -> str:
         """Make a database, empty or like another one that nobody has open, and return its URL."""
