@@ -70,7 +70,10 @@ class Pump:
     @classmethod
     def between(cls, owner: Pumped, source: Any, destination: Any, size: int) -> Pump | None:
         """One for the next so many bytes; None where the kernel cannot do it, or not now."""
-        if not hasattr(os, "splice") or destination.get_write_buffer_size() or destination.is_closing():
+        if not hasattr(os, "splice") or source.is_closing() or destination.is_closing():
+            return None
+        if destination.get_write_buffer_size():
+            # What waits there has to go first.
             return None
         if source.get_extra_info("sslcontext") or destination.get_extra_info("sslcontext"):
             return None
