@@ -180,7 +180,7 @@ class RouteTable(Generic[Value]):
     def find(self, host: str, path: str) -> Value | None:
         """The value for a request: `host` as in the Host header, `path` still encoded, a query is ignored."""
         node = self._match(host, path)
-        return self._value(node) if node is not None else None
+        return node.value if node is not None else None  # type: ignore[return-value]
 
     def match(self, host: str, path: str) -> tuple[str, Value] | None:
         """Like `find`, with the spec that matched."""

@@ -20,11 +20,10 @@ class Drain:
     def __init__(self, server: DataPlane) -> None:
         self._server = server
         self._done = asyncio.Event()
-        self.begun = False
 
     async def wait(self, timeout: float) -> None:
         """Return when the last request has been answered, after `timeout` seconds, or by `give_up`."""
-        self.begun = True
+        self._server.draining = True
         self._server.stop_listening()
         for client in tuple(self._server.clients):
             client.drain()

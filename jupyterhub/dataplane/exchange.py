@@ -127,16 +127,25 @@ class Exchange:
         "websocket",
     )
 
-    def __init__(self) -> None:
-        self.method = b""
-        self.url = b""
-        self.host = b""
+    def __init__(self, like: Exchange | None = None, url: bytes = b"") -> None:
+        """`like`: another request of the same client that differs by its address only; it has no body."""
+        self.url = url
         self.minor = 1
         #: Name, colon, value and end of each ordinary header.
-        self.lines: list[bytes] = []
-        self.special: list[tuple[bytes, bytes, bytes]] = []
-        #: The head as it is sent on, after its address, once it is known. Nothing when it depends on the target.
-        self.rest = b""
+        self.lines: list[bytes]
+        self.special: list[tuple[bytes, bytes, bytes]]
+        if like is None:
+            self.method = self.host = b""
+            self.lines = []
+            self.special = []
+            #: The head as it is sent on, after its address, once it is known. Nothing when it depends on the target.
+            self.rest = b""
+        else:
+            self.method = like.method
+            self.host = like.host
+            self.lines = like.lines
+            self.special = like.special
+            self.rest = like.rest
         self.length: bytes | None = None
         self.chunked = False
         self.websocket = False
@@ -145,7 +154,7 @@ class Exchange:
         #: Body that came before there was somebody to send it to.
         self.body: list[bytes] = []
         self.body_size = 0
-        self.body_done = False
+        self.body_done = like is not None
         #: Bytes of its body that have come.
         self.received = 0
         #: True when the rest of the body is read only to be thrown away.
@@ -158,19 +167,6 @@ class Exchange:
         self.sent_at = 0.0
         self.response_started = False
         self.response_done = False
-
-    @classmethod
-    def like(cls, other: Exchange, url: bytes) -> Exchange:
-        """Another request of the same client that differs from an earlier one by its address only; it has no body."""
-        exchange = cls()
-        exchange.method = other.method
-        exchange.url = url
-        exchange.host = other.host
-        exchange.lines = other.lines
-        exchange.special = other.special
-        exchange.rest = other.rest
-        exchange.body_done = True
-        return exchange
 
     @property
     def repeatable(self) -> bool:
@@ -256,7 +252,7 @@ class Exchange:
         url = self.url
         if not forwarding.include_prefix and entry.prefix:
             url = strip_prefix(url, entry.prefix)
-        if forwarding.prepend_path:
+        if forwarding.prepend_path and target.has_place:
             url = target.join(url)
         if self.rest:
             return b"".join((self.method, b" ", url, self.rest))

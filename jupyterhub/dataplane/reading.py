@@ -135,7 +135,7 @@ class RequestReader(asyncio.Protocol):
         if before is not None and data.endswith(same) and len(data) <= HEAD_LIMIT:
             line = _ADDRESS.fullmatch(data, 0, len(data) - len(same))
             if line is not None:
-                self._before = exchange = Exchange.like(before, line[1])
+                self._before = exchange = Exchange(before, line[1])
                 self._begin(exchange)
                 return
         self._before = None

@@ -45,6 +45,8 @@ class DataPlane:
         self.clients: set[ClientConnection] = set()
         self.splices: set[Splice] = set()
         self._most_connections = most_connections()
+        #: True once the process is to end: no connection is kept for another request.
+        self.draining = False
         self._drain = Drain(self)
         self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
@@ -133,11 +135,6 @@ class DataPlane:
             waiting.sweep(now)
 
     # End
-
-    @property
-    def draining(self) -> bool:
-        """True once the process is to end: no connection is kept for another request."""
-        return self._drain.begun
 
     async def drain(self, timeout: float) -> None:
         """Take nobody new; return when what has begun is finished, after `timeout` seconds, or by `give_up`."""

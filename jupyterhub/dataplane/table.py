@@ -45,7 +45,7 @@ def normal_path(path: str) -> str:
 class Target:
     """Where a route leads, taken apart once. Raises ValueError for what cannot be a target."""
 
-    __slots__ = ("address", "authority", "host", "path", "port", "query", "tls", "unix_path", "url")
+    __slots__ = ("address", "authority", "has_place", "host", "path", "port", "query", "tls", "unix_path", "url")
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -72,6 +72,8 @@ class Target:
         self.address = f"unix:{self.unix_path}" if self.unix_path else f"{parts.scheme}://{self.host}:{self.port}"
         self.path = parts.path.rstrip("/").encode("utf-8")
         self.query = parts.query.encode("utf-8")
+        #: Whether requests go anywhere but to the address they have.
+        self.has_place = bool(self.path or self.query)
 
     def join(self, url: bytes) -> bytes:
         """The request's URL below the target's own path and query (services-and-proxy D1)."""

@@ -218,13 +218,20 @@ class UpstreamConnection(asyncio.Protocol):
         exchange.response_started = True
         exchange.sent_at = 0.0
         end = head.end()
-        self._body_left = end + int(head[2])
+        size = end + int(head[2])
         line = client.connection_header(exchange)
         if line:
             data = b"".join((data[: end - 2], line, data[end - 2 :]))
-            self._body_left += len(line)
-        self._raw = self._reusable = True
-        self._pass_on(client, data)
+            size += len(line)
+        self._reusable = True
+        if len(data) == size:
+            client.write(data)
+            self._complete = True
+            self._finish()
+        else:
+            self._raw = True
+            self._body_left = size
+            self._pass_on(client, data)
         return True
 
     def _pass_rest_on(self) -> None:
