@@ -369,7 +369,7 @@ async def _store_address(launch: Launch) -> None:
     assert server is not None and launch.move is not None
     brought = spawner.api_token if spawner.api_token != launch.own_token else ""
     if brought:
-        await launch.context.database.run(
+        adopted = await launch.context.database.run(
             runs.adopt_token,
             launch.spawner_id,
             launch.fence,
@@ -379,6 +379,10 @@ async def _store_address(launch: Launch) -> None:
             client_id=spawner.oauth_client_id,
         )
         launch.context.access.forget_user(launch.user.id)
+        if not adopted:
+            raise PluginMistake(
+                type(spawner).__name__, "it came back with an API token of somebody else, which is revoked now"
+            )
     spawner.handler = None
     await launch.move("process_up", address=(server.proto, server.ip, server.port), spawner_state=spawner.get_state())
 

@@ -1,8 +1,8 @@
 """One narrow port to the database: `Database.run(function, …)` is a transaction on a database thread.
 
 Two engines look at the same URL (ARCHITECTURE §9). Ours opens short transactions (`BEGIN IMMEDIATE` on
-SQLite, from one writer thread, beside a few readers; a pool of threads elsewhere) and never works on the event
-loop's thread. The plugins' engine has the driver's own transactions, and one session that lives on the loop's
+SQLite, from one writer thread, beside a few readers; a pool of threads elsewhere), does those that wait together in
+one (`workers`), and never works on the event loop's thread. The plugins' engine has the driver's own transactions, and one session that lives on the loop's
 thread, made when somebody first asks for it. What a plugin has left uncommitted is committed when the plugin
 returns, or earlier, when one of our transactions needs the database: one that waited for a plugin to finish
 would wait for minutes. In-memory databases have one connection and no threads.
@@ -15,9 +15,10 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Engine, event, exc, func, inspect, select, text
@@ -31,6 +32,7 @@ from ..orm import engine as engines
 from .changes import Change, note_change, take_changes, watch
 from .leases import ADVISORY_CLASS
 from .sqlite import FileLock, HubAlreadyRunning, only_read, write_ahead
+from .workers import Job, Workers, run_until_late
 
 __all__ = ["Change", "Database", "HubAlreadyRunning", "StatementRecorder", "note_change"]
 
@@ -108,11 +110,8 @@ class Database:
         self._lock = lock
         self._sessions = sessionmaker(bind=writer, class_=StoreSession, expire_on_commit=False)
         self._read_sessions = sessionmaker(bind=reader, class_=StoreSession, expire_on_commit=False, autoflush=False)
-        self._write_threads: ThreadPoolExecutor | None = None
-        self._read_threads: ThreadPoolExecutor | None = None
-        if not self.in_memory:
-            self._write_threads = ThreadPoolExecutor(1 if self.is_sqlite else THREADS, "database")
-            self._read_threads = ThreadPoolExecutor(READERS, "database-read") if self.is_sqlite else self._write_threads
+        self._writers = Workers(1 if self.is_sqlite else THREADS, "database", self._do_writes)
+        self._readers = Workers(READERS, "database-read", self._do_reads) if self.is_sqlite else self._writers
         self._listeners: list[Listener] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread: int | None = None
@@ -195,9 +194,8 @@ class Database:
         if self._plugin_session is not None:
             self._plugin_session.close()
             self._plugin_session = None
-        for threads in (self._write_threads, self._read_threads):
-            if threads is not None:
-                threads.shutdown(wait=True)
+        self._writers.close()
+        self._readers.close()
         self.release_advisory_lock()
         for engine in (self._plugin_engine, self._reader, self._writer):
             if engine is not None:
@@ -210,23 +208,20 @@ class Database:
     async def run(self, function: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call `function(session, …)` in one transaction on a database thread and return its value.
 
-        The value must not contain rows. Committed when the function returns, rolled back when it raises. A
-        transaction that had begun is finished also when the caller is cancelled. Raises what the function
-        raises, or StoreUnavailable.
+        Committed when the function returns, rolled back when it raises; it never commits itself, because others may
+        share its transaction, and it may be called a second time, when nothing came of the first. The value must not
+        contain rows. A transaction that had begun is finished also when the caller is cancelled. Raises what the
+        function raises, or StoreUnavailable.
         """
         if self.in_memory:
             return self._run_in_place(self._sessions, function, args, kwargs)
-        self._know_loop()
-        job = self._submit(self._write_threads, self._transact, self._sessions, function, args, kwargs)
-        return await self._wait_for(job, function)
+        return await self._wait_for(self._writers, lambda session: function(session, *args, **kwargs), function)
 
     async def read(self, function: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Like `run`, for functions that only read; on SQLite they do not wait for the writer."""
         if self.in_memory:
             return self._run_in_place(self._read_sessions, function, args, kwargs)
-        self._know_loop()
-        job = self._submit(self._read_threads, self._transact, self._read_sessions, function, args, kwargs)
-        return await self._wait_for(job, function)
+        return await self._wait_for(self._readers, lambda session: function(session, *args, **kwargs), function)
 
     def run_sync(self, function: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Like `run`, but blocks: for start-up, for commands, and for plugins that cannot await."""
@@ -235,25 +230,40 @@ class Database:
         if threading.get_ident() == self._loop_thread:
             # The writer would ask this thread to commit, and this thread is about to wait for the writer.
             self._commit_for_others()
-        job = self._submit(self._write_threads, self._transact, self._sessions, function, args, kwargs)
+        future: Future[T] = Future()
+        job = self._submit(self._writers, lambda session: function(session, *args, **kwargs), future)
         try:
-            value: T = job.result(self.deadline)
-            return value
+            return future.result(self.deadline)
         except FutureTimeout:
+            self._writers.forget(job)
             raise self._silent(function) from None
 
-    def _submit(self, threads: ThreadPoolExecutor | None, call: Callable[..., T], *arguments: Any) -> Future[T]:
-        if threads is None or self._closed:
+    def _submit(self, workers: Workers, work: Callable[..., T], future: asyncio.Future[T] | Future[T]) -> Job:
+        job = Job(work, future)
+        if self._closed or not workers.submit(job):
             raise StoreUnavailable("The database is closed")
-        return threads.submit(call, *arguments)
+        return job
 
-    async def _wait_for(self, job: Future[T], function: Callable[..., Any]) -> T:
+    async def _wait_for(self, workers: Workers, work: Callable[..., T], function: Callable[..., Any]) -> T:
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop, self._loop_thread = loop, threading.get_ident()
+        future: asyncio.Future[T] = loop.create_future()
+        job = self._submit(workers, work, future)
+
+        def give_up() -> None:
+            workers.forget(job)
+            if not future.done():
+                future.set_exception(self._silent(function))
+
+        alarm = loop.call_later(self.deadline, give_up)
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(job), self.deadline)
-        except asyncio.TimeoutError:
-            if job.done() and not job.cancelled() and job.exception() is not None:
-                raise
-            raise self._silent(function) from None
+            return await future
+        except asyncio.CancelledError:
+            workers.forget(job)
+            raise
+        finally:
+            alarm.cancel()
 
     def _silent(self, function: Callable[..., Any]) -> StoreUnavailable:
         return StoreUnavailable(
@@ -261,44 +271,85 @@ class Database:
             f"({getattr(function, '__name__', function)})"
         )
 
-    def _know_loop(self) -> None:
-        if self._loop is None or self._loop.is_closed():
-            self._loop = asyncio.get_running_loop()
-            self._loop_thread = threading.get_ident()
+    # -- on a database thread --------------------------------------------------------------------------------
 
-    def _transact(
-        self,
-        sessions: sessionmaker[StoreSession],
-        function: Callable[..., T],
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-    ) -> T:
-        """On a database thread: the transaction, once more on a fresh connection when the first was lost."""
-        writes = sessions is self._sessions
+    def _do_writes(self, jobs: Sequence[Job]) -> int:
+        return self._do(self._sessions, jobs)
+
+    def _do_reads(self, jobs: Sequence[Job]) -> int:
+        return self._do(self._read_sessions, jobs)
+
+    def _do(self, sessions: sessionmaker[StoreSession], jobs: Sequence[Job]) -> int:
+        """The first of these jobs in one transaction; when that fails, all of them, each in its own."""
+        if len(jobs) > 1:
+            done = self._do_together(sessions, jobs)
+            if done:
+                return done
+        for job in jobs:
+            changes: frozenset[Change] = frozenset()
+            try:
+                job.value, changes = self._transact(sessions, job.work)
+            except BaseException as error:
+                job.error = error
+            self._deliver([job], changes)
+        return len(jobs)
+
+    def _do_together(self, sessions: sessionmaker[StoreSession], jobs: Sequence[Job]) -> int:
+        """Returns 0 when nothing came of it and nothing was changed."""
+        if sessions is self._sessions:
+            self._ask_plugins_to_commit()
+        changes: frozenset[Change] = frozenset()
+        try:
+            done, changes = self._attempt(sessions, partial(run_until_late, jobs))
+        except exc.SQLAlchemyError as error:
+            if not getattr(error, "commit_failed", False):
+                return 0
+            for job in jobs:
+                job.error = self._translated(error)
+            done = len(jobs)
+        except BaseException:
+            return 0
+        self._deliver(jobs[:done], changes)
+        return done
+
+    def _deliver(self, jobs: Sequence[Job], changes: frozenset[Change]) -> None:
+        """Tell of changes and then of results, with one wake-up of the loop's thread."""
+        waiting = [job for job in jobs if isinstance(job.future, asyncio.Future)]
+        loop = self._loop
+        if changes and (loop is None or loop.is_closed()):
+            # Start-up and commands: nothing else runs, and nobody holds rows across this call.
+            self._announce(changes)
+        elif loop is not None and (changes or waiting):
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._finish, waiting, changes)
+        for job in jobs:
+            if isinstance(job.future, Future):
+                job.settle()
+
+    def _finish(self, jobs: Sequence[Job], changes: frozenset[Change]) -> None:
+        if changes:
+            self._announce(changes)
+        for job in jobs:
+            job.settle()
+
+    def _transact(self, sessions: sessionmaker[StoreSession], work: Callable[..., T]) -> tuple[T, frozenset[Change]]:
+        """One transaction, once more on a fresh connection when the first was lost."""
         for last in (False, True):
-            if writes:
+            if sessions is self._sessions:
                 self._ask_plugins_to_commit()
             try:
-                value, changes = self._attempt(sessions, function, args, kwargs)
+                return self._attempt(sessions, work)
             except exc.SQLAlchemyError as error:
                 if not last and _worth_another_try(error):
                     log.warning("The database connection failed, trying once more: %s", _first_line(error))
                     continue
                 raise self._translated(error) from error
-            if changes:
-                self._tell_loop(changes)
-            return value
         raise AssertionError("unreachable")
 
-    def _attempt(
-        self,
-        sessions: sessionmaker[StoreSession],
-        function: Callable[..., T],
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-    ) -> tuple[T, frozenset[Change]]:
+    @staticmethod
+    def _attempt(sessions: sessionmaker[StoreSession], work: Callable[..., T]) -> tuple[T, frozenset[Change]]:
         with sessions() as session:
-            value = function(session, *args, **kwargs)
+            value = work(session)
             session.flush()
             changes = take_changes(session)
             try:
@@ -327,7 +378,7 @@ class Database:
         # One connection for all: our commit would commit a plugin's half-done work unseen, our rollback undo it.
         self._commit_for_others()
         try:
-            value, changes = self._attempt(sessions, function, args, kwargs)
+            value, changes = self._attempt(sessions, lambda session: function(session, *args, **kwargs))
         except exc.SQLAlchemyError as error:
             raise self._translated(error) from error
         if changes:
@@ -348,15 +399,6 @@ class Database:
                 self._listeners.remove(listener)
 
         return unsubscribe
-
-    def _tell_loop(self, changes: frozenset[Change]) -> None:
-        loop = self._loop
-        if loop is None or loop.is_closed():
-            # Start-up and commands: nothing else runs, and nobody holds rows across this call.
-            self._announce(changes)
-            return
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(self._announce, changes)
 
     def _announce(self, changes: frozenset[Change]) -> None:
         if self._plugin_session is not None:
@@ -533,8 +575,9 @@ class Database:
         """`hold_advisory_lock`, on a database thread."""
         if not self.is_postgresql:
             return False
-        job = self._submit(self._write_threads, self.hold_advisory_lock, key)
-        return await self._wait_for(job, self.hold_advisory_lock)
+        return await self._wait_for(
+            self._writers, lambda session: self.hold_advisory_lock(key), self.hold_advisory_lock
+        )
 
     def hold_advisory_lock(self, key: int) -> bool:
         """On PostgreSQL: hold a lock for as long as this process lives, so that others know its end at once.

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from .. import orm
 from ..core import lifecycle, secrets
-from ..core.errors import LeaseLost, PluginMistake, ServerBusy, ServerExists, ServerNotFound
+from ..core.errors import LeaseLost, ServerBusy, ServerExists, ServerNotFound
 from ..core.shares import renamed_scopes
 from ..orm.base import naive_now
 from ..orm.own import Run
@@ -216,10 +216,10 @@ def register_secrets(
 
 def adopt_token(
     session: Session, spawner_id: int, fence: int, *, token: str, replaced: str, note: str, client_id: str
-) -> None:
+) -> bool:
     """A resumed server came with a token of its own: drop ours, take over the other (config §9.1, step 14).
 
-    Raises PluginMistake when the token is somebody else's; that token is revoked, because it is in the wrong hands.
+    Returns False when the token is somebody else's; that token is revoked, because it is in the wrong hands.
     """
     _hold(session, spawner_id, fence)
     user_id = session.scalar(select(orm.Spawner.user_id).where(orm.Spawner.id == spawner_id))
@@ -229,9 +229,7 @@ def adopt_token(
     found = orm.APIToken.find(session, token)
     if found is not None and found.user_id != user_id:
         session.delete(found)
-        # The deletion must stay although the start fails.
-        session.commit()
-        raise PluginMistake("the spawner", "it came back with an API token of somebody else, which is revoked now")
+        return False
     if found is None:
         session.add(
             orm.APIToken(
@@ -246,6 +244,7 @@ def adopt_token(
     client = session.scalars(select(orm.OAuthClient).where(orm.OAuthClient.identifier == client_id)).first()
     if client is not None:
         client.secret = secrets.hash_token(token, rounds=1)
+    return True
 
 
 def save_state(session: Session, spawner_id: int, fence: int, state: Mapping[str, Any]) -> None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import event, select, text, update
+from sqlalchemy import event, exc, select, text, update
 from sqlalchemy.orm import Session
 
 from jupyterhub import orm
 from jupyterhub.core.errors import StoreUnavailable, UserExists
 from jupyterhub.store import database as database_module
-from jupyterhub.store import users
+from jupyterhub.store import users, workers
 from jupyterhub.store.database import Change, Database
 
 Opener = Callable[..., Database]
@@ -75,6 +76,98 @@ async def test_many_writers_and_readers_at_once_all_succeed(served: Database) ->
         *(served.run(add_user, f"user{number}") for number in range(40)), *(served.read(names) for _ in range(40))
     )
     assert len(await served.read(names)) == 40
+
+
+@contextlib.asynccontextmanager
+async def every_writer_busy(database: Database) -> AsyncIterator[None]:
+    """What is asked for inside waits until the end of this block, and is then found waiting together."""
+    go_on = threading.Event()
+    begun = [threading.Event() for _ in range(1 if database.is_sqlite else database_module.THREADS)]
+
+    def hold(session: Session, mark: threading.Event) -> None:
+        mark.set()
+        assert go_on.wait(10)
+
+    holders = []
+    for mark in begun:
+        holders.append(asyncio.ensure_future(database.run(hold, mark)))
+        await asyncio.to_thread(mark.wait, 10)
+    try:
+        yield
+        await asyncio.sleep(0)
+    finally:
+        go_on.set()
+        await asyncio.gather(*holders)
+
+
+async def test_what_waits_together_is_one_transaction(served: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "GROUP_SECONDS", 60.0)
+    sessions: list[Session] = []
+
+    def add(session: Session, name: str) -> int:
+        sessions.append(session)
+        return add_user(session, name)
+
+    async with every_writer_busy(served):
+        jobs = [asyncio.ensure_future(served.run(add, f"user{number}")) for number in range(24)]
+        await asyncio.sleep(0)
+    ids = await asyncio.gather(*jobs)
+    assert len(set(ids)) == 24 and len(await served.read(names)) == 24
+    assert len(sessions) == 24 and len({id(session) for session in sessions}) <= 12
+
+
+async def test_one_that_fails_is_nobody_elses_trouble(served: Database) -> None:
+    """Those beside it are done, and done once."""
+
+    def half_done(session: Session) -> None:
+        add_user(session, "nobody")
+        raise Refused
+
+    def count_up(session: Session) -> int:
+        row = session.scalars(select(orm.User).where(orm.User.name == "ada")).one()
+        row.user_info = {"count": row.user_info.get("count", 0) + 1 if row.user_info else 1}
+        return int(row.user_info["count"])
+
+    await served.run(add_user, "ada")
+    async with every_writer_busy(served):
+        # Both kinds of failure: our own, and one that leaves the session unusable.
+        jobs = [
+            asyncio.ensure_future(served.run(call))
+            for call in (count_up, half_done, count_up, lambda session: add_user(session, "ada"), count_up)
+        ]
+        await asyncio.sleep(0)
+    results = await asyncio.gather(*jobs, return_exceptions=True)
+    assert isinstance(results[1], Refused) and isinstance(results[3], exc.IntegrityError)
+    assert await served.read(names) == ["ada"]
+    if served.is_sqlite:
+        assert [results[0], results[2], results[4]] == [1, 2, 3]
+
+
+async def test_rows_of_one_job_do_not_mislead_the_next(served: Database) -> None:
+    user_id = await served.run(add_user, "ada")
+
+    def is_admin(session: Session) -> bool:
+        row = session.get(orm.User, user_id)
+        assert row is not None
+        return bool(row.admin)
+
+    if served.is_sqlite:
+        async with every_writer_busy(served):
+            jobs = [
+                asyncio.ensure_future(served.run(call))
+                for call in (is_admin, lambda s: make_admin(s, user_id), is_admin)
+            ]
+            await asyncio.sleep(0)
+        assert await asyncio.gather(*jobs) == [False, None, True]
+
+
+async def test_a_caller_that_is_cancelled_while_it_waits_is_not_served(served: Database) -> None:
+    async with every_writer_busy(served):
+        job = asyncio.ensure_future(served.run(add_user, "ada"))
+        await asyncio.sleep(0)
+        job.cancel()
+        await asyncio.gather(job, return_exceptions=True)
+    assert await served.read(names) == []
 
 
 async def test_a_reader_does_not_wait_for_the_writer(tmp_path: Any, opened: Opener) -> None:
