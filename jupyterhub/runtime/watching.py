@@ -8,6 +8,7 @@ from ..core.clock import utcnow
 from ..core.lifecycle import Event, Failure, State
 from ..metrics import ServerRestartReason
 from ..store import runs
+from .failures import exit_number
 from .handles import Handle
 from .health import Health
 from .launch import call_plugin
@@ -55,11 +56,13 @@ class Watch:
     def _gone(self, handle: Handle, status: int) -> None:
         self._context.reporting.exited(handle.log_name, status)
         why = f"It ended by itself with exit status {status}"
-        if status and self._health.may_restart(handle):
+        # Spawners of containers say in words with which status a server ended.
+        failed = exit_number(status) != 0
+        if failed and self._health.may_restart(handle):
             self._health.restart(handle, ServerRestartReason.exited, why, process_gone=True)
             return
         failure = None
-        if status:
+        if failed:
             # A server that its owner shuts down from within ends with 0, and nobody has to be told.
             failure = Failure(cause="exited", message=f"{why}.", next_step="Start it again.", at=utcnow())
         self._stops.begin(handle, Event.EXITED, requested=False, process_gone=True, why="it is gone", failure=failure)

@@ -10,11 +10,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from .swarm_services import service_logs
+
 __all__ = ["container_logs"]
 
 
 def container_logs(spawner: Any) -> Callable[[int], Awaitable[list[str]]] | None:
     """Return a `logs` for a spawner that is made like dockerspawner's, None for any other."""
+    if of_service := service_logs(spawner):
+        return of_service
     if getattr(spawner, "object_type", "") != "container" or not hasattr(spawner, "object_id"):
         return None
 

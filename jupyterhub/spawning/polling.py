@@ -16,6 +16,7 @@ from traitlets import List
 from ..aio import exponential_backoff, maybe_future
 from ..net import make_ssl_context, wait_for_answer
 from .state import ServerView
+from .swarm_services import end_of_service
 from .traits import PollTraits
 
 __all__ = ["Polling"]
@@ -129,6 +130,9 @@ class Polling(PollTraits, ServerView):
     async def _shared_poll(self) -> int | None:
         _polling.set((*_polling.get(), id(self)))
         status: int | None = await maybe_future(self.poll())
+        if status is None and (end := await end_of_service(self)):
+            # Spawners of containers answer in words, too.
+            return end  # type: ignore[return-value]
         if status is None and self._restarted:
             self._restarted = False
             server = self.server

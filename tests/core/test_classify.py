@@ -239,6 +239,23 @@ TABLE: list[tuple[str, dict[str, Any]]] = [
         {
             "error_type": "TimeoutError",
             "phase": "starting",
+            "output": "pending: no suitable node (scheduling constraints not satisfied on 3 nodes)",
+        },
+    ),
+    ("machine-lost", {"message": "The machine node2 is down (heartbeat failure).", "exit_status": 1, "phase": "running"}),
+    (
+        "exited",
+        {
+            "error_type": "RuntimeError",
+            "phase": "starting",
+            "message": "Service jupyter-ada not running: {'ContainerStatus': {'ContainerID': 'd5',\n  'ExitCode': 3}}",
+        },
+    ),
+    (
+        "no-capacity",
+        {
+            "error_type": "TimeoutError",
+            "phase": "starting",
             "output": "Unknown status...\nPending in queue... PENDING (Resources)",
         },
     ),

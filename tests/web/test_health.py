@@ -117,17 +117,18 @@ async def test_a_server_that_fails_is_started_again_with_its_options(hub: LiveHu
 
 
 @RESTARTS
+@pytest.mark.parametrize("shut_down", [0, "ExitCode=0, Error='', FinishedAt=0"])
 async def test_a_server_that_ends_by_itself_is_started_again_unless_it_was_shut_down(
-    hub: LiveHub, monkeypatch: pytest.MonkeyPatch
+    shut_down: int | str, hub: LiveHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exit status 0 is a person's own doing."""
+    """Exit status 0 is a person's own doing, also in the words of a spawner of containers."""
     await hub.run_server("ada")
     await hub.run_server("bob")
     ada, bob = await hub.user("ada"), await hub.user("bob")
-    status = {"ada": 3, "bob": 0}
+    status: dict[str, int | str] = {"ada": 3, "bob": shut_down}
     gone = set(status)
 
-    async def poll(spawner: ObedientSpawner) -> int | None:
+    async def poll(spawner: ObedientSpawner) -> int | str | None:
         name = spawner.user.name
         return status[name] if name in gone else None
 

@@ -33,7 +33,8 @@ CAUSES: Final[Mapping[str, Cause]] = MappingProxyType(
         # The machine or the image.
         "command-not-found": Cause("The server's command is missing", "The program of `Spawner.cmd` is not there."),
         "command-not-executable": Cause(
-            "The server's command cannot be run", "The program is there, but may not be executed or is for another system."
+            "The server's command cannot be run",
+            "The program is there, but may not be executed or is for another system.",
         ),
         "module-missing": Cause("A Python module is missing", "The server's environment lacks a module that it needs."),
         "wrong-version": Cause(
@@ -47,8 +48,12 @@ CAUSES: Final[Mapping[str, Cause]] = MappingProxyType(
         # The server's process.
         "out-of-memory": Cause("There was not enough memory", "The server needed more memory than it may have."),
         "killed": Cause("The server was killed", "A signal ended the server; nobody using the Hub had asked for that."),
-        "exited": Cause("The server ended by itself", "The server's process ended, and said nothing that is recognised."),
-        "start-timeout": Cause("The server took too long to start", "`Spawner.start` did not return in `start_timeout`."),
+        "exited": Cause(
+            "The server ended by itself", "The server's process ended, and said nothing that is recognised."
+        ),
+        "start-timeout": Cause(
+            "The server took too long to start", "`Spawner.start` did not return in `start_timeout`."
+        ),
         "port-never-opened": Cause(
             "The server did not answer in time", "The server runs, but nothing answered within `http_timeout`."
         ),
@@ -67,11 +72,24 @@ CAUSES: Final[Mapping[str, Cause]] = MappingProxyType(
             "The scheduler refused the server", "The batch system or the cluster does not accept such a job."
         ),
         "limit-reached": Cause("A limit is reached", "The batch system or the cluster allows no more at the moment."),
-        "no-capacity": Cause("There is no free place", "All machines that the server could run on are in use."),
+        "no-capacity": Cause(
+            "There is no free place",
+            "All machines that the server could run on are in use, or none meets its conditions.",
+        ),
+        "machine-lost": Cause(
+            "The server's machine is gone",
+            "The machine that ran the server does not answer any more, and the cluster has given the server up.",
+        ),
         # The network.
-        "name-not-found": Cause("A machine's name was not found", "The name service does not know a name that is needed."),
-        "unreachable": Cause("Something cannot be reached", "A connection that is needed was refused, or has no route."),
-        "route-timeout": Cause("The proxy did not answer in time", "The proxy did not take the server's route in time."),
+        "name-not-found": Cause(
+            "A machine's name was not found", "The name service does not know a name that is needed."
+        ),
+        "unreachable": Cause(
+            "Something cannot be reached", "A connection that is needed was refused, or has no route."
+        ),
+        "route-timeout": Cause(
+            "The proxy did not answer in time", "The proxy did not take the server's route in time."
+        ),
         "proxy-failed": Cause("The proxy could not be told", "The proxy refused the server's route, or is not there."),
         # Mistakes.
         "plugin-mistake": Cause("The spawner made a mistake", "The spawner broke its contract, or has a bug."),

@@ -55,6 +55,21 @@ ENGINE_RULES: Final[tuple[Rule, ...]] = (
         "Choose other options, such as a smaller server or another queue; otherwise tell the administrator.",
     ),
     Saying(
+        "machine-lost",
+        r"^The machine \S+ is (?:down|disconnected|unknown)\b",
+        "The server is lost with the machine that it ran on: {line}",
+        "Start it again, on another machine. What it held in memory is gone; your files are there if they lie where all "
+        "machines find them.",
+    ),
+    Saying(
+        "no-capacity",
+        # A machine that is full meets the conditions; it may have room later.
+        r"no suitable node(?!.*insufficient resources).*constraints not satisfied",
+        "No machine meets the conditions for the server: {line}",
+        "Choose other options. Otherwise the administrator has to look whether the machines meant for it are there, and "
+        "have the labels that its placement asks for.",
+    ),
+    Saying(
         "no-capacity",
         r"Insufficient (?:cpu|memory|ephemeral|nvidia)|FailedScheduling|\b\d+/\d+ nodes are available|Unschedulable|"
         r"no suitable node|"
