@@ -24,6 +24,8 @@ from pathlib import Path
 from .public_environment import public_environment
 
 KERNEL = "linux.uml"
+COMMANDS = "JUPYTERHUB_TEST_COMMANDS"
+"""The variable that says where the commands of an environment are that is made already."""
 ROOT = Path(__file__).parents[2]
 
 _INIT = """\
@@ -161,9 +163,12 @@ cp -a /etc /run/etc && mount --bind /run/etc /etc && mkdir /run/public && mount 
 
 def units_command() -> list[str]:
     """Return the command that has a server in a unit of systemd reach its memory limit, with cgroup version 2."""
-    public = public_environment("jupyterhub-systemdspawner").parent.parent
-    command = pytest_command("--override-ini=timeout=600", "tests/system/test_systemd.py", "-k", "memory")
-    return ["bash", "-c", _WITH_ACCOUNTS.format(public=public, command=shlex.join(command))]
+    commands = public_environment("jupyterhub-systemdspawner")
+    public = commands.parent.parent
+    # There is no network to bring it up to date by.
+    tests = pytest_command("--override-ini=timeout=600", "tests/system/test_systemd.py", "-k", "memory")
+    command = shlex.join(["env", f"{COMMANDS}={commands}", *tests])
+    return ["bash", "-c", _WITH_ACCOUNTS.format(public=public, command=command)]
 
 
 def main() -> int:
@@ -184,7 +189,7 @@ def main() -> int:
         (True, ["sh", "-c", _AS_USER.format(command=shlex.join(contract_command("systemd-user")))]),
     ):
         print(f"{'with' if systemd else 'without'} systemd: {shlex.join(command)}", flush=True)
-        result = run(command, systemd=systemd, timeout=600)
+        result = run(command, systemd=systemd, memory="1536M", timeout=600)
         print(result.output if result.status is not None else result.console, flush=True)
         failed |= result.status != 0
     return int(failed)

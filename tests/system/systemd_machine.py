@@ -144,12 +144,16 @@ class SystemdMachine:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        wait_for(self._answers, f"systemd answers\n{self.log()}", 60, 0.1)
+        wait_for(self._answers, f"systemd answers\n{self.log()}", 60, 0.02)
 
     def _answers(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, f"systemd ended:\n{self.log()}"
         for process in psutil.Process(self._process.pid).children():
+            if not self._first:
+                # What stays in the topmost group keeps systemd from giving controllers to those below.
+                for hierarchy in _hierarchies():
+                    (hierarchy / "cgroup.procs").write_text(str(self._process.pid))
             self._first = process.pid
         return bool(self._first) and self.systemctl("is-active", "tests.target").stdout.strip() == "active"
 

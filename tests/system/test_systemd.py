@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pwd
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -126,7 +127,8 @@ def hub(machine: SystemdMachine) -> Iterator[HubUnit]:
     directory = machine.directory / "hub"
     directory.mkdir(mode=0o700)
     config = f"load_subconfig({str(EXAMPLES / 'jupyterhub_config.py')!r})\n{CONFIG}"
-    hub = HubUnit(directory, config, bin_dir=public_environment("jupyterhub-systemdspawner"))
+    commands = Path(os.environ.get(second_kernel.COMMANDS) or public_environment("jupyterhub-systemdspawner"))
+    hub = HubUnit(directory, config, bin_dir=commands)
     hub.machine = machine
     hub.install()
     hub.start()
