@@ -26,6 +26,7 @@ ENGINES = [
     ("dbus-daemon", "dbus", "servers in units of systemd"),
     ("dockerd", "docker.io", "servers in Docker containers"),
     ("ip", "iproute2", "servers in Docker containers"),
+    ("iptables", "iptables", "servers in a Docker Swarm"),
 ]
 
 

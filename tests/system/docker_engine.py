@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import psutil
 
@@ -36,9 +36,9 @@ IMAGE = f"{REGISTRY}/lab:1"
 USER, UID = "jovyan", 1000
 
 
-def why_not() -> str:
+def why_not(programs: Iterable[str] = PROGRAMS) -> str:
     """Return why no engine can run here, "" where one can."""
-    if missing := [program for program in PROGRAMS if not shutil.which(program, path=_path())]:
+    if missing := [program for program in programs if not shutil.which(program, path=_path())]:
         return f"needs Docker (Debian's package is docker.io): no {', '.join(missing)}"
     if sys.platform != "linux" or os.geteuid() != 0:
         return "needs root on Linux: starts a Docker engine"
@@ -54,7 +54,8 @@ def _path() -> str:
     return f"/usr/sbin:/usr/bin:/sbin:/bin:{os.environ.get('PATH', '')}"
 
 
-def _run(*command: str, stdin: IO[bytes] | None = None, environment: dict[str, str] | None = None) -> str:
+def run(*command: str, stdin: IO[bytes] | None = None, environment: dict[str, str] | None = None) -> str:
+    """Run a command and return what it says. Raises AssertionError with its errors."""
     done = subprocess.run(
         command,
         stdin=stdin or subprocess.DEVNULL,
@@ -77,14 +78,14 @@ class DockerEngine:
         self.directory = Path(tempfile.mkdtemp(prefix="docker-", dir="/var/tmp"))
         self.environment = {"DOCKER_HOST": f"unix://{self.directory}/socket"}
         self.bridge = f"br-{secrets.token_hex(4)}"
-        self.address = _unused_address()
+        self.address = unused_address()
         self._daemon: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> DockerEngine:
         try:
-            _run("ip", "link", "add", self.bridge, "type", "bridge")
-            _run("ip", "address", "add", f"{self.address}/24", "dev", self.bridge)
-            _run("ip", "link", "set", self.bridge, "up")
+            run("ip", "link", "add", self.bridge, "type", "bridge")
+            run("ip", "address", "add", f"{self.address}/24", "dev", self.bridge)
+            run("ip", "link", "set", self.bridge, "up")
             self.start()
         except BaseException:
             self.close()
@@ -96,15 +97,9 @@ class DockerEngine:
 
     def start(self) -> None:
         """Start the daemon and wait until it answers."""
-        place = self.directory
-        with (place / "log").open("ab") as log:
+        with (self.directory / "log").open("ab") as log:
             self._daemon = subprocess.Popen(
-                [
-                    *("dockerd", f"--host=unix://{place}/socket", f"--data-root={place}/data"),
-                    *(f"--exec-root={place}/exec", f"--pidfile={place}/pid", f"--bridge={self.bridge}"),
-                    # Ports are then published by a program, which needs no rules of the kernel.
-                    *("--iptables=false", "--ip6tables=false", "--ip-masq=false", "--shutdown-timeout=5"),
-                ],
+                self._command(),
                 env={**os.environ, "PATH": _path()},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -112,6 +107,14 @@ class DockerEngine:
                 start_new_session=True,
             )
         wait_for(self._answers, f"the Docker engine answers\n{self.log()}", 30, 0.1)
+
+    def _command(self) -> list[str]:
+        return [
+            *daemon_command(self.directory),
+            f"--bridge={self.bridge}",
+            # Ports are then published by a program, which needs no rules of the kernel.
+            *("--iptables=false", "--ip6tables=false", "--ip-masq=false"),
+        ]
 
     def _answers(self) -> bool:
         assert self._daemon is not None
@@ -153,11 +156,15 @@ class DockerEngine:
         try:
             self.stop()
         finally:
-            for place in reversed(psutil.disk_partitions(all=True)):
-                if place.mountpoint.startswith(f"{self.directory}/"):
-                    subprocess.run(["umount", "--lazy", place.mountpoint], check=False, capture_output=True)
             subprocess.run(["ip", "link", "delete", self.bridge], check=False, capture_output=True)
-            shutil.rmtree(self.directory, ignore_errors=True)
+            self._delete_files()
+
+    def _delete_files(self) -> None:
+        for place in reversed(psutil.disk_partitions(all=True)):
+            if place.mountpoint.startswith(f"{self.directory}/"):
+                subprocess.run(["umount", "--lazy", place.mountpoint], check=False, capture_output=True)
+        # An unpacked image has tens of thousands of files, which Python would take long for.
+        subprocess.run(["rm", "-rf", self.directory], check=False, capture_output=True)
 
     def log(self) -> str:
         """Return the end of what the daemon has written."""
@@ -166,7 +173,7 @@ class DockerEngine:
 
     def docker(self, *words: str, stdin: IO[bytes] | None = None) -> str:
         """Run a command of the client and return what it says. Raises AssertionError with its errors."""
-        return _run("docker", *words, stdin=stdin, environment=self.environment)
+        return run("docker", *words, stdin=stdin, environment=self.environment)
 
     def containers(self) -> set[str]:
         """Return the names of all containers, running or not."""
@@ -178,24 +185,49 @@ class DockerEngine:
         known: dict[str, Any] = found
         return known
 
-    def make_image(self) -> None:
-        """Make IMAGE: what Python and JupyterLab need of this machine, the tests' environment, and an account."""
-        environment = public_environment().parent
-        with tempfile.TemporaryFile() as file:
-            with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as archive:
-                _add_system(archive, environment)
-            file.seek(0)
+    def make_image(self, packed: Packed) -> None:
+        """Make IMAGE of what `packed_image` has packed."""
+        with packed.archive.open("rb") as file:
             self.docker(
                 "import",
                 *("--change", f"USER {USER}", "--change", f"WORKDIR /home/{USER}"),
-                *("--change", f"ENV HOME=/home/{USER} PATH={environment}/bin:/usr/bin:/bin LANG=C.UTF-8"),
+                *("--change", f"ENV HOME=/home/{USER} PATH={packed.commands}:/usr/bin:/bin LANG=C.UTF-8"),
                 *("--change", 'CMD ["jupyterhub-singleuser"]', "--change", "EXPOSE 8888"),
                 *("-", IMAGE),
                 stdin=file,
             )
 
 
-def _unused_address() -> str:
+def daemon_command(place: Path) -> list[str]:
+    """Return how a daemon is started that keeps all its files in one directory."""
+    return [
+        *("dockerd", f"--host=unix://{place}/socket", f"--data-root={place}/data"),
+        *(f"--exec-root={place}/exec", f"--pidfile={place}/pid", "--shutdown-timeout=5"),
+    ]
+
+
+class Packed(NamedTuple):
+    """What becomes an image: an archive of files, and the directory in it that has the environment's commands."""
+
+    archive: Path
+    commands: Path
+
+
+@contextmanager
+def packed_image(*packages: str) -> Iterator[Packed]:
+    """Pack what IMAGE has: what Python and JupyterLab need of this machine, the tests' environment, and an account.
+
+    `packages` are released packages of others that are wanted in the environment.
+    """
+    commands = public_environment(*packages)
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+        path = Path(directory, "image.tar")
+        with tarfile.open(path, mode="w", format=tarfile.GNU_FORMAT) as archive:
+            _add_system(archive, commands.parent)
+        yield Packed(path, commands)
+
+
+def unused_address() -> str:
     """Return an address for a bridge in a network that this machine does not have yet."""
     taken = {address.address for each in psutil.net_if_addrs().values() for address in each}
     networks = [f"172.31.{number}" for number in range(1, 255)]
@@ -215,7 +247,7 @@ def _add_system(archive: tarfile.TarFile, environment: Path) -> None:
     _add_text(archive, "etc/passwd", f"root:x:0:0::/:/bin/sh\n{USER}:x:{UID}:{UID}::/home/{USER}:/bin/bash\n")
     _add_text(archive, "etc/group", f"root:x:0:\n{USER}:x:{UID}:\n")
     python = (environment / "bin/python").resolve()
-    library = Path(_run(str(python), "-c", "import sysconfig; print(sysconfig.get_path('stdlib'))"))
+    library = Path(run(str(python), "-c", "import sysconfig; print(sysconfig.get_path('stdlib'))"))
     programs = [*map(Path, ("/usr/bin/env", "/bin/sh", "/bin/bash", "/bin/cat", "/bin/ls", "/bin/sleep")), python]
     objects = [*programs, *library.rglob("*.so"), *environment.rglob("*.so*")]
     for path in {*programs, *(Path("/usr/bin") / python.name, Path("/usr/bin/python3")), *_libraries(objects)}:
@@ -259,5 +291,6 @@ def _add_text(archive: tarfile.TarFile, name: str, text: str) -> None:
 def docker_engine() -> Iterator[DockerEngine]:
     """Run an engine that has IMAGE."""
     with DockerEngine() as engine:
-        engine.make_image()
+        with packed_image() as packed:
+            engine.make_image(packed)
         yield engine

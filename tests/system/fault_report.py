@@ -113,10 +113,10 @@ class Reading:
         return found
 
 
-def produce(hub: HubProcess, faults: dict[str, Fault]) -> dict[str, Reading]:
+def produce(hub: HubProcess, faults: dict[str, Fault], password: str = "any") -> dict[str, Reading]:
     """Start the servers that these faults are to hit, and read what becomes of them."""
     with ThreadPoolExecutor(12) as pool:
-        reading = pool.map(lambda name: _read(hub, name, faults[name]), faults)
+        reading = pool.map(lambda name: _read(hub, name, faults[name], password), faults)
         readings = {each.name: each for each in reading}
     log = hub.log_path.read_text(errors="replace")
     for reading in readings.values():
@@ -124,10 +124,10 @@ def produce(hub: HubProcess, faults: dict[str, Fault]) -> dict[str, Reading]:
     return readings
 
 
-def _read(hub: HubProcess, name: str, fault: Fault) -> Reading:
+def _read(hub: HubProcess, name: str, fault: Fault, password: str) -> Reading:
     reading = Reading(name, fault)
     person = Person(hub, name)
-    assert person.log_in("any").status_code == 200
+    assert person.log_in(password).status_code == 200
     answer = hub.start_server(name, options=reading.fault.options)
     if reading.fault.after_ready:
         hub.wait_ready(name)
