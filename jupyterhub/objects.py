@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from traitlets import Any as AnyTrait
-from traitlets import Bunch, HasTraits, Integer, Unicode, default, observe, validate
+from traitlets import Bunch, HasTraits, Integer, Unicode, default, validate
 
 from .core.urls import fmt_ip_url, url_path_join
 from .net import can_connect, make_ssl_context, random_port, wait_for_http_server, wait_for_server
@@ -18,6 +18,8 @@ from .traitlets import URLPrefix
 __all__ = ["Hub", "Server"]
 
 _STORED = ("proto", "ip", "port", "base_url", "cookie_name")
+#: What `bind_url` is made of.
+_PARTS = ("proto", "ip", "port", "base_url")
 
 
 class Server(HasTraits):
@@ -82,15 +84,27 @@ class Server(HasTraits):
             value = "http+unix://" + value.removeprefix("unix+http://")
         return value.partition("?")[0].partition("#")[0]
 
-    @observe(*_STORED)
+    _following = False
+
+    def notify_change(self, change: Bunch) -> None:
+        """Let `bind_url`, its parts and the row follow each other, then tell whoever observes.
+
+        Observers of its own would cost every one of thousands of servers as much memory as the rest of it.
+        """
+        if change.type == "change":
+            if change.name in _STORED:
+                self._write_through(change)
+            if change.name == "bind_url":
+                self._take_bind_url(change)
+            elif change.name in _PARTS:
+                self._follow_parts()
+        super().notify_change(change)
+
     def _write_through(self, change: Bunch) -> None:
         row = self.orm_server
         if row is not None and getattr(row, change.name, None) != change.new:
             setattr(row, change.name, change.new)
 
-    _following = False
-
-    @observe("bind_url")
     def _take_bind_url(self, change: Bunch) -> None:
         if self._following or not change.new:
             return
@@ -109,8 +123,7 @@ class Server(HasTraits):
         finally:
             self._following = False
 
-    @observe("proto", "ip", "port", "base_url")
-    def _follow_parts(self, change: Bunch) -> None:
+    def _follow_parts(self) -> None:
         if self._following:
             return
         self._following = True

@@ -15,13 +15,15 @@ from ..core.clock import utcnow
 from ..core.lifecycle import Failure, State
 from ..core.urls import url_path_join
 from ..net import wait_for_answer
-from ..store import runs
+from ..store import loading, runs
 from .launch import call_plugin, server_ssl_context, take_internal_pair
 
 if TYPE_CHECKING:
     from .context import HubContext
     from .handles import Handle
 
+#: Servers read from the database at a time.
+BATCH = 100
 #: Servers looked at side by side.
 CONCURRENCY = 20
 #: Seconds one look (`poll`) may take before the server counts as running, for now.
@@ -38,17 +40,20 @@ class Recovery:
     async def take_over(self) -> list[Handle]:
         """Take the lease of every active server nobody alive owns, and make its owner's wrapper known."""
         context = self._context
-        rows = await context.database.run(
+        ids = await context.database.run(
             runs.take_over, context.leases.process_id, dead_owners=await context.leases.dead_owners()
         )
-        users = await context.directory.load_owners(rows)
         handles = []
-        for row in rows:
-            user = users.get(row.user_id)
-            if user is None:
-                continue
-            user.records[row.name].take(row)
-            handles.append(context.servers.adopt(user, row.name))
+        # Some at a time: what is read for all of them at once stays in the size of this process for good.
+        for first in range(0, len(ids), BATCH):
+            rows = await context.database.read(loading.load_servers, ids[first : first + BATCH])
+            users = await context.directory.load_owners(rows)
+            for row in rows:
+                user = users.get(row.user_id)
+                if user is None:
+                    continue
+                user.records[row.name].take(row)
+                handles.append(context.servers.adopt(user, row.name))
         return handles
 
     async def settle_all(self, handles: list[Handle]) -> None:

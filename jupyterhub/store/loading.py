@@ -16,7 +16,7 @@ from ..orm.own import Run
 from ..orm.users import user_group_map
 from .values import RunRecord, ServerAddress, ServerRecord, UserRecord
 
-__all__ = ["find", "load_user", "load_users", "servers_of", "servers_where"]
+__all__ = ["find", "load_servers", "load_user", "load_users", "servers_of"]
 
 _ROLE_MAP = orm.Base.metadata.tables["user_role_map"]
 _USERS, _SPAWNERS, _SERVERS, _RUNS = (
@@ -68,6 +68,7 @@ _SELECT_SERVERS = (
 )
 _ONE_SERVER = _SELECT_SERVERS.where(_SPAWNERS.id == bindparam("server"))
 _SERVERS_OF = _SELECT_SERVERS.where(_SPAWNERS.user_id == bindparam("user")).order_by(_SPAWNERS.name)
+_SERVERS_BY_ID = _SELECT_SERVERS.where(_SPAWNERS.id.in_(bindparam("servers", expanding=True)))
 _SERVERS_OF_MANY = _SELECT_SERVERS.where(_SPAWNERS.user_id.in_(bindparam("users", expanding=True))).order_by(
     _SPAWNERS.name
 )
@@ -118,9 +119,9 @@ def servers_of(session: Session, user_id: int) -> list[ServerRecord]:
     return [_server_record(row) for row in session.execute(_SERVERS_OF, {"user": user_id})]
 
 
-def servers_where(session: Session, *conditions: Any) -> list[ServerRecord]:
-    """Return the servers that fulfil conditions on `users`, `spawners`, `servers` or `hub7_runs`."""
-    return [_server_record(row) for row in session.execute(_SELECT_SERVERS.where(*conditions))]
+def load_servers(session: Session, spawner_ids: Sequence[int]) -> list[ServerRecord]:
+    """Return the servers with these row ids."""
+    return [_server_record(row) for row in session.execute(_SERVERS_BY_ID, {"servers": list(spawner_ids)})]
 
 
 # Users

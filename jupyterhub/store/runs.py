@@ -372,8 +372,8 @@ def drop_strays(session: Session) -> None:
     )
 
 
-def take_over(session: Session, owner: int | None, *, dead_owners: Collection[int] | None = None) -> list[ServerRecord]:
-    """Take the lease of every server that is not stopped and whose owner is dead; return them.
+def take_over(session: Session, owner: int | None, *, dead_owners: Collection[int] | None = None) -> list[int]:
+    """Take the lease of every server that is not stopped and whose owner is dead; return the ids of all of `owner`'s.
 
     `dead_owners` None means that nobody else can be alive (one Hub per SQLite file). Servers that JupyterHub 6 left
     running have no run yet; they get one, to be checked. A server that was being renamed is stopped: a rename is one
@@ -430,4 +430,4 @@ def take_over(session: Session, owner: int | None, *, dead_owners: Collection[in
         )
     session.expire_all()
     owned = Run.owner_id.is_(None) if owner is None else Run.owner_id == owner
-    return loading.servers_where(session, Run.state != _STOPPED, owned)
+    return list(session.execute(select(Run.spawner_id).where(Run.state != _STOPPED, owned)).scalars())

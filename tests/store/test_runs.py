@@ -239,6 +239,11 @@ async def test_a_token_of_somebody_else_is_revoked_and_not_adopted(database: Dat
     assert await database.run(tokens.find_by_token, stolen) is None
 
 
+async def take_over(database: Database, owner: int | None, **others: Any) -> list[ServerRecord]:
+    """Take over, and return what was taken."""
+    return await database.read(loading.load_servers, await database.run(runs.take_over, owner, **others))
+
+
 # -- taking over ----------------------------------------------------------------------------------------------
 
 
@@ -256,7 +261,7 @@ def unmapped(session: Session) -> None:
 async def test_servers_that_jupyterhub_6_left_running_are_taken_over_to_be_checked(database: Database) -> None:
     await database.run(unmapped)
     process = await database.run(lambda session: leases.register_process(session, hostname="h", pid=1))
-    taken = await database.run(runs.take_over, process)
+    taken = await take_over(database, process)
     assert {(row.user_name, row.run.state, row.run.owner) for row in taken if row.run} == {
         ("ada", "checking", process),
         ("bob", "checking", process),
@@ -275,7 +280,7 @@ async def test_a_successor_takes_every_server_in_motion_with_a_new_fence(databas
         runs.end, stopped.id, stopped.run.fence, spawner_state={}, failure=None, phases=[], output_tail=[]
     )
     second = await database.run(lambda session: leases.register_process(session, hostname="h", pid=2, alone=True))
-    (taken,) = await database.run(runs.take_over, second)
+    (taken,) = await take_over(database, second)
     assert taken.run is not None
     assert (taken.id, taken.run.state, taken.run.owner) == (running.id, "starting", second)
     assert taken.run.fence > running.run.fence
@@ -295,7 +300,7 @@ async def test_servers_of_the_living_are_left_alone(database: Database) -> None:
     await database.run(begin, ada.id, "of-the-dead", owner=dead)
     await database.run(begin, ada.id, "of-the-living", owner=alive)
     newcomer = await database.run(lambda session: leases.register_process(session, hostname="c", pid=3))
-    taken = await database.run(runs.take_over, newcomer, dead_owners=[dead])
+    taken = await take_over(database, newcomer, dead_owners=[dead])
     assert [row.name for row in taken] == ["of-the-dead"]
     left = await database.read(leases.list_processes)
     assert {process.id for process in left} == {alive, newcomer}
@@ -305,7 +310,7 @@ async def test_an_interrupted_rename_is_over(database: Database) -> None:
     await started(database)
     await database.run(lambda session: session.execute(update(Run).values(state="renaming")) and None)
     await database.run(lambda session: session.execute(update(orm.Spawner).values(server_id=None)) and None)
-    assert await database.run(runs.take_over, None) == []
+    assert await take_over(database, None) == []
 
 
 @pytest.mark.parametrize(
@@ -319,7 +324,7 @@ async def test_an_interrupted_rename_is_over(database: Database) -> None:
 async def test_a_run_that_does_not_fit_its_server_any_more_is_dropped(database: Database, meanwhile: str) -> None:
     await started(database)
     await database.run(lambda session: session.execute(text(meanwhile)) and None)
-    taken = await database.run(runs.take_over, None)
+    taken = await take_over(database, None)
     assert [row for row in taken if row.run is not None and row.run.state == "starting"] == []
     assert all(row.run is not None and row.run.state == "checking" for row in taken)
 
@@ -344,7 +349,7 @@ async def test_a_run_is_never_believed_by_its_row_id_alone(database: Database) -
 async def test_sign_out_everywhere_does_not_forget_the_run(database: Database) -> None:
     user_id, _ = await started(database)
     await database.run(users.new_cookie_id, user_id)
-    (taken,) = await database.run(runs.take_over, None)
+    (taken,) = await take_over(database, None)
     assert taken.run is not None and taken.run.state == "starting"
 
 
