@@ -172,8 +172,8 @@ async def upload(port: int, path: str, size: int) -> None:
     piece = b"x" * (1 << 18)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"POST {path} HTTP/1.1\r\nHost: p\r\nContent-Length: {size}\r\n\r\n".encode())
-    for _ in range(size // len(piece)):
-        writer.write(piece)
+    for left in range(size, 0, -len(piece)):
+        writer.write(piece[:left])
         await writer.drain()
     first = await reader.readline()
     assert first.startswith(b"HTTP/1.1 200"), (port, first)
