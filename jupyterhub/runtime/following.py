@@ -12,6 +12,7 @@ from ..core.lifecycle import Failure, State, pending
 from ..spawner import Spawner
 from ..spawning.container_output import container_logs
 from ..spawning.hooks import call_hook
+from ..spawning.pods import pod_logs
 from ..spawning.unit_output import unit_logs
 from .bulletin import Board
 from .handles import Handle
@@ -185,7 +186,7 @@ async def last_words(context: HubContext, launch: Launch, lines: int = TAIL_LINE
 
 async def read_output(context: HubContext, spawner: Spawner, lines: int, *, timeout: float = 5) -> list[str]:
     """Return the last lines of a server's output from the spawner's optional `logs`, [] when it has none or fails."""
-    logs = getattr(spawner, "logs", None) or container_logs(spawner) or unit_logs(spawner)
+    logs = getattr(spawner, "logs", None) or container_logs(spawner) or unit_logs(spawner) or pod_logs(spawner)
     if logs is None:
         return []
     try:

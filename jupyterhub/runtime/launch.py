@@ -22,6 +22,7 @@ from ..core.errors import PluginMistake, ServerStillRunning
 from ..core.scopes import expand
 from ..core.urls import url_escape_path, url_path_join
 from ..net import ServerAnswer, ServerExited, ServerSilent, make_ssl_context, wait_for_answer
+from ..spawning import pods
 from ..spawning.results import interpret_start_result
 from ..store import runs
 from .bulletin import Board
@@ -313,7 +314,7 @@ async def _start_process(launch: Launch) -> None:
     spawner = launch.spawner
     watch = asyncio.ensure_future(_watch_state(launch))
     try:
-        result = await launch.plugin("start", spawner.start, float(spawner.start_timeout))
+        result = await launch.plugin("start", lambda: pods.start(spawner), float(spawner.start_timeout))
     finally:
         watch.cancel()
         await asyncio.gather(watch, return_exceptions=True)
@@ -502,13 +503,13 @@ async def check_still_running(launch: Launch) -> None:
     """
     spawner = launch.spawner
     launch.stop_problem = "it could not be stopped"
-    if await launch.plugin("poll", spawner.poll) is None:
+    if await launch.plugin("poll", spawner.poll_alone) is None:
         try:
             await launch.plugin("stop", spawner.stop, STOP_TIMEOUT)
         except Exception as error:
             launch.stop_problem = f"it could not be stopped: {error}"
             raise
-        if await launch.plugin("poll", spawner.poll) is None:
+        if await launch.plugin("poll", spawner.poll_alone) is None:
             raise ServerStillRunning(launch.user.name, spawner.name)
     launch.stop_problem = ""
 

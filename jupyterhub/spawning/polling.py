@@ -15,6 +15,7 @@ from traitlets import List
 
 from ..aio import exponential_backoff, maybe_future
 from ..net import make_ssl_context, wait_for_answer
+from .pods import before_poll
 from .state import ServerView
 from .swarm_services import end_of_service
 from .traits import PollTraits
@@ -113,12 +114,17 @@ class Polling(PollTraits, ServerView):
         that it has just started be judged before it answers.
         """
         if id(self) in _polling.get():
-            nested: int | None = await self.poll()
-            return nested
+            return await self.poll_alone()
         if self._poll_in_flight is None:
             self._poll_in_flight = asyncio.ensure_future(self._shared_poll())
             self._poll_in_flight.add_done_callback(self._poll_done)
         status: int | None = await asyncio.shield(self._poll_in_flight)
+        return status
+
+    async def poll_alone(self) -> int | None:
+        """The result of `poll`, asked for by itself."""
+        await before_poll(self)
+        status: int | None = await maybe_future(self.poll())
         return status
 
     def _poll_done(self, future: asyncio.Future[int | None]) -> None:
@@ -129,7 +135,7 @@ class Polling(PollTraits, ServerView):
 
     async def _shared_poll(self) -> int | None:
         _polling.set((*_polling.get(), id(self)))
-        status: int | None = await maybe_future(self.poll())
+        status = await self.poll_alone()
         if status is None and (end := await end_of_service(self)):
             # Spawners of containers answer in words, too.
             return end  # type: ignore[return-value]
@@ -161,7 +167,7 @@ class Polling(PollTraits, ServerView):
         """Poll until the server is gone, at most `timeout` seconds; whether it is."""
 
         async def is_gone() -> bool:
-            return await maybe_future(self.poll()) is not None
+            return await self.poll_alone() is not None
 
         try:
             await exponential_backoff(

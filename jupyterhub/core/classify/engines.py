@@ -2,13 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
-from .evidence import Rule, Saying
+from .evidence import Evidence, Rule, Saying, Verdict, one_line, search
 
 __all__ = ["ENGINE_RULES"]
 
 _WAIT: Final = "Try again later, or stop a server or a job that you no longer need."
+
+_AWAY: Final = (
+    "Try again in a moment; if it keeps happening, the administrator has to look whether that system runs and the "
+    "Hub may use it."
+)
+
+
+def _cluster_away(given: Evidence) -> Verdict | None:
+    # The words are those of any connection; in a spawner for Kubernetes it is the one to the API server.
+    if "kube" in given.plugin.lower() and given.phase == "starting" and search(
+        r"Cannot connect to host|ServerDisconnected|Server disconnected", f"{given.message}\n{given.because}"
+    ):
+        return Verdict(
+            "engine-unreachable", f"The system that runs the servers does not answer: {one_line(given.message)}", _AWAY
+        )
+    return None
+
+
+def _hub_not_permitted(given: Evidence) -> Verdict | None:
+    text = given.text.replace("\\", "")
+    found = search(r"is forbidden: (User .{1,200} cannot \w+ resource .{1,200}?)(?:[\"']?,[\"']|$)", text)
+    # A list that is refused says no more than this.
+    silent = re.search(r"\(403\)\s+Reason: Forbidden\s*(?!\s*HTTP)$", given.message)
+    if found is None and silent is None:
+        return None
+    said = one_line(found.group(1)) if found else "it answered 403 Forbidden."
+    return Verdict(
+        "scheduler-refused",
+        f"The cluster does not let the Hub start servers: {said}",
+        "The administrator has to give the Hub's service account that permission, in its Role.",
+    )
+
 
 ENGINE_RULES: Final[tuple[Rule, ...]] = (
     Saying(
@@ -26,7 +59,8 @@ ENGINE_RULES: Final[tuple[Rule, ...]] = (
     ),
     Saying(
         "image-missing",
-        r"ImageNotFound|ErrImagePull|ImagePullBackOff|InvalidImageName|manifest (?:for \S+ )?(?:not found|unknown)|"
+        r"ImageNotFound|Failed to pull image|is not present with pull policy|ErrImageNeverPull|ErrImagePull|ImagePullBackOff|"
+        r"InvalidImageName|manifest (?:for \S+ )?(?:not found|unknown)|"
         r"No such image|repository \S+ not found",
         "The container image for the server could not be fetched: {line}",
         "Choose another image, or ask the administrator to check the name and tag of the image.",
@@ -37,9 +71,10 @@ ENGINE_RULES: Final[tuple[Rule, ...]] = (
         r"Unable to contact slurm controller|Could not establish a configuration source|Failed to connect to (?:system scope )?bus|cannot connect to server|"
         r"MaxRetryError|Max retries exceeded with url|\('Connection aborted\.'",
         "The system that runs the servers does not answer: {line}",
-        "Try again in a moment; if it keeps happening, the administrator has to look whether that system runs and the "
-        "Hub may use it.",
+        _AWAY,
     ),
+    _cluster_away,
+    _hub_not_permitted,
     Saying(
         "limit-reached",
         r"exceeded quota|job submit limit|QOSMax\w+|Assoc\w*(?:Max|Grp)\w+|would exceed \S+ .*limit|queue is full|"

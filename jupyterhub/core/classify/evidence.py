@@ -93,8 +93,11 @@ class Evidence:
         return lines[-1][:200] if lines else ""
 
 
-#: What Docker's client writes around the words of its engine.
-_WRAPPED: Final = re.compile(r"^\d{3} (?:Client|Server) Error for \S+: [^(]*\(\"(.*)\"\)$")
+#: What the clients of Docker and of Kubernetes write around the words of their engine.
+_WRAPPED: Final = re.compile(
+    r"^\d{3} (?:Client|Server) Error for \S+: [^(]*\(\"(?P<docker>.*)\"\)$|"
+    r"^HTTP response body: .*\"message\": ?\"(?P<cluster>(?:[^\"\\]|\\.)*)\".*$"
+)
 
 Rule = Callable[[Evidence], "Verdict | None"]
 
@@ -116,8 +119,15 @@ class Saying:
             return None
         start = text.rfind("\n", 0, match.start()) + 1
         end = text.find("\n", match.end())
-        line = one_line(_WRAPPED.sub(r"\1", text[start : end if end >= 0 else None]))
+        line = one_line(_unwrapped(text[start : end if end >= 0 else None]))
         return Verdict(self.cause, self.sentence.replace("{line}", line), self.next_step)
+
+
+def _unwrapped(line: str) -> str:
+    match = _WRAPPED.match(line)
+    if match is None:
+        return line
+    return match["docker"] if match["docker"] is not None else match["cluster"].replace('\\"', '"')
 
 
 def search(pattern: str, text: str) -> re.Match[str] | None:

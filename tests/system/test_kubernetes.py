@@ -1,0 +1,286 @@
+"""Servers in pods, by the released kubespawner, on the stand-in for a cluster whose pods really run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from .docker_engine import IMAGE, REGISTRY, DockerEngine, docker_engine, why_not
+from .fault_checks import CHECKS
+from .fault_report import Reading, produce
+from .faults import Fault
+from .hub_process import HubProcess, wait_for
+from .kubernetes import Cluster
+from .packages_environment import packages_environment
+from .test_docker import answer_of, started_at, stop
+from .test_internal_tls import kernel_of, with_server
+from .test_kubernetes_standin import Client
+from .test_survival import execute
+from .upstream import NotAvailable
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(bool(why_not()), reason=why_not()),
+]
+
+Object = dict[str, Any]
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples/kubernetes"
+NAMESPACE = f"/api/v1/namespaces/{'jupyterhub'}"
+PODS, CLAIMS = f"{NAMESPACE}/pods", f"{NAMESPACE}/persistentvolumeclaims"
+MISSING = f"{REGISTRY}/no-such-image:1"
+
+#: What differs from the example: where this Hub is, and for each user, who is called like the fault, what is wrong.
+CONFIG = """
+load_subconfig({example!r})
+c.JupyterHub.bind_url = {url!r}
+c.JupyterHub.hub_ip = c.JupyterHub.hub_connect_ip = {ip!r}
+c.JupyterHub.authenticator_class = "dummy"
+c.Spawner.poll_interval = 1
+c.Spawner.consecutive_failure_limit = 0
+c.JupyterHub.tornado_settings = {{"slow_spawn_timeout": 0}}
+c.JupyterHub.concurrent_spawn_limit = 0
+def broken(spawner):
+    for setting, value in {{
+        "image-missing": {{"image": {missing!r}, "image_pull_policy": "Never"}},
+        "registry-away": {{"image": {missing!r}}},
+        "command-missing": {{"cmd": ["no-such-notebook"]}},
+        "exit-at-once": {{"cmd": ["sh", "-c", "echo 'the key file is empty' >&2; exit 1"]}},
+        "exit-with-message": {{"cmd": ["sh", "-c", "sleep 4; echo 'the key file is empty' >&2; exit 1"]}},
+        "port-never-opens": {{"cmd": ["sh", "-c", "trap exit TERM; sleep 600 & wait"]}},
+        "out-of-memory": {{
+            "cmd": ["python", "-c", "import time; time.sleep(4); held = bytearray(1 << 30)"],
+            "mem_limit": 100 * 1024**2, "mem_guarantee": 100 * 1024**2,
+        }},
+        "over-quota": {{"mem_limit": 100 * 1024**3}},
+        "no-room": {{"mem_limit": 20 * 1024**3, "mem_guarantee": 20 * 1024**3}},
+    }}.get(spawner.user.name, {{}}).items():
+        setattr(spawner, setting, value)
+        spawner.http_timeout = 8
+        spawner.start_timeout = 10
+c.Spawner.pre_spawn_hook = broken
+"""
+FAULTS = {
+    "image-missing": Fault("There is no such image in the cluster", "image-missing", "starting", ("no-such-image",)),
+    "registry-away": Fault("The registry cannot be reached", "image-missing", "starting", ("no-such-image",)),
+    "command-missing": Fault("The image lacks the command", "command-not-found", "starting", ("'no-such-notebook'",)),
+    "exit-at-once": Fault("The pod ends before it was seen running", "exited", "starting", ("the key file is empty",)),
+    "exit-with-message": Fault("The pod ends with status 1 and says why", "exited", "connecting", ("the key file is empty",)),
+    "port-never-opens": Fault("The pod runs and never opens its port", "port-never-opened", "connecting", ("8 seconds",)),
+    "out-of-memory": Fault(
+        "The server needs more memory than its pod may have", "out-of-memory", "connecting", ("memory limit 100 MiB",)
+    ),
+    "over-quota": Fault("The namespace's quota is used up", "limit-reached", "starting", ("exceeded quota: everybody",)),
+    "no-room": Fault("No node has room for the pod", "no-capacity", "starting", ("Insufficient memory",)),
+}  # fmt: skip
+CLUSTER_DOWN = {"cluster-down": Fault("The cluster's API server does not answer", "engine-unreachable", "starting")}
+
+
+def manifests() -> dict[str, Object]:
+    """Return the objects of the example by their kinds."""
+    return {each["kind"]: each for each in yaml.safe_load_all((EXAMPLE / "hub.yaml").read_text())}
+
+
+@pytest.fixture(scope="module")
+def commands() -> Path:
+    """Where the Hub's command is, with kubespawner and its client beside it."""
+    try:
+        return packages_environment()
+    except NotAvailable as reason:
+        pytest.skip(f"NOT RUN, as the packages could not be had: {reason}")
+
+
+@pytest.fixture(scope="module")
+def engine(commands: Path) -> Iterator[DockerEngine]:
+    with docker_engine() as engine:
+        engine.docker("tag", IMAGE, manifests()["Deployment"]["spec"]["template"]["spec"]["containers"][0]["image"])
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def cluster(engine: DockerEngine) -> Iterator[Cluster]:
+    with Cluster(engine, ip=engine.address) as cluster:
+        admin = Client(cluster, cluster.admin)
+        admin.create("/api/v1/namespaces", manifests()["Namespace"])
+        quota = {"metadata": {"name": "everybody"}, "spec": {"hard": {"limits.memory": "64Gi"}}}
+        admin.create(f"{NAMESPACE}/resourcequotas", quota)
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def admin(cluster: Cluster) -> Client:
+    return Client(cluster, cluster.admin)
+
+
+@pytest.fixture(scope="module")
+def hub(cluster: Cluster, commands: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    """A Hub outside of the cluster, with the example's configuration and the permissions of the example's role."""
+    directory = tmp_path_factory.mktemp("kubernetes")
+    hub = HubProcess(directory, bin_dir=commands, hub_ip=cluster.ip)
+    config = CONFIG.format(example=str(EXAMPLE / "jupyterhub_config.py"), url=hub.url, ip=cluster.ip, missing=MISSING)
+    with hub.config_path.open("a") as file:
+        file.write(config)
+    token = cluster.account("system:serviceaccount:jupyterhub:hub", manifests()["Role"]["rules"], "jupyterhub")
+    (directory / "kubeconfig").write_text(cluster.kubeconfig(token))
+    hub.env.update(KUBECONFIG=str(directory / "kubeconfig"), HUB_DATA=str(directory), HUB_PASSWORD="for this test")
+    try:
+        hub.start()
+        yield hub
+    finally:
+        hub.clean_up()
+
+
+def names(admin: Client, path: str) -> set[str]:
+    return {each["metadata"]["name"] for each in admin.ask("GET", path).json()["items"]}
+
+
+def pod_of(admin: Client, name: str) -> Object:
+    answer = admin.ask("GET", f"{PODS}/{name}")
+    assert answer.status_code == 200, answer.text
+    found: Object = answer.json()
+    return found
+
+
+def test_kubespawner_runs_jupyterlab_and_a_killed_hub_finds_its_pod(hub: HubProcess, admin: Client) -> None:
+    ada = with_server(hub, "ada")
+    assert ada.get("/user/ada/lab").status_code == 200
+    assert answer_of(ada, "import os; print(6 * 7, os.getuid(), os.environ['JUPYTERHUB_USER'])") == "42 1000 ada"
+    answer_of(ada, "open('/home/jovyan/work/kept', 'w').close(); open('/home/jovyan/lost', 'w').close()")
+    pod, began = pod_of(admin, "jupyter-ada"), started_at(hub, "ada")
+    assert pod["status"]["phase"] == "Running" and pod["status"]["podIP"]
+    assert pod["spec"]["containers"][0]["resources"]["limits"] == {"memory": "2147483648", "cpu": "1"}
+    hub.kill()
+    hub.start()
+    hub.wait_ready("ada")
+    assert (started_at(hub, "ada"), pod_of(admin, "jupyter-ada")["metadata"]["uid"]) == (began, pod["metadata"]["uid"])
+    stop(hub, "ada")
+    assert names(admin, PODS) == set()
+    ada = with_server(hub, "ada")
+    assert answer_of(ada, "import os; print(os.path.exists('/home/jovyan/lost'))") == "False"
+    files = ada.get("/user/ada/api/contents").json()["content"]
+    assert [each["name"] for each in files] == ["kept"], "what lies in the volume outlives the pod"
+    stop(hub, "ada")
+
+
+def test_whoever_waits_reads_what_the_cluster_does(hub: HubProcess) -> None:
+    hub.api("POST", "/users/grace")
+    hub.start_server("grace")
+    request = hub.request("GET", "/hub/api/users/grace/server/progress", token=hub.token, timeout=60)
+    events = [json.loads(line[5:]) for line in request.body.splitlines() if line.startswith(b"data:")]
+    told = "\n".join(event.get("message", "") for event in events)
+    for words in ("Successfully assigned jupyterhub/jupyter-grace to node-1", "Started container notebook"):
+        assert words in told, told
+    assert events[-1]["ready"]
+    stop(hub, "grace")
+
+
+def test_named_servers_have_pods_and_volumes_of_their_own_and_go_with_them(
+    hub: HubProcess, admin: Client, engine: DockerEngine
+) -> None:
+    hub.api("POST", "/users/grace")
+    for server in ("", "lab"):
+        assert hub.start_server("grace", server).status in (201, 202)
+    for server in ("", "lab"):
+        hub.wait_ready("grace", server)
+    assert names(admin, PODS) == {"jupyter-grace", "jupyter-grace--lab"}
+    assert {"work-grace", "work-grace--lab"} <= names(admin, CLAIMS)
+    for server, path in (("", "/user/grace"), ("lab", "/user/grace/lab")):
+        assert hub.request("GET", f"{path}/api/status", token=hub.token).status == 200, server
+    assert hub.api("DELETE", "/users/grace/servers/lab", {"remove": True}).status in (202, 204)
+    wait_for(lambda: names(admin, PODS) == {"jupyter-grace"}, "the pod is deleted")
+    wait_for(lambda: "work-grace--lab" not in names(admin, CLAIMS), "its volume is deleted")
+    assert "work-grace" in names(admin, CLAIMS)
+    stop(hub, "grace")
+    wait_for(lambda: not engine.docker("ps", "--quiet"), "no container is left")
+
+
+def test_a_server_killed_at_its_memory_limit_is_told_to_its_owner(
+    hub: HubProcess, admin: Client, engine: DockerEngine
+) -> None:
+    ada = with_server(hub, "ada")
+    uid = pod_of(admin, "jupyter-ada")["metadata"]["uid"]
+    container = f"k8s_notebook_jupyter-ada_{uid}_0"
+    engine.docker("update", "--memory=300m", "--memory-swap=300m", container)
+    # The kernel kills whoever is the easiest to spare; that is usually the one that asks, here it is the server.
+    bomb = "open('/proc/1/oom_score_adj', 'w').write('1000'); held = bytearray(1 << 30)"
+    with closing(kernel_of(ada)) as kernel:
+        kernel.send(json.dumps(execute(bomb)))
+        hub.wait_stopped("ada")
+    answer = hub.api("GET", "/users/ada?include_stopped_servers").json()["servers"][""]
+    assert answer["failure"]["cause"] == "out-of-memory", answer
+    page = ada.get("/hub/spawn-pending/ada").text
+    assert "killed: memory limit 2 GiB" in page and "Jupyter Server" in page, page
+    assert names(admin, PODS) == set()
+    with_server(hub, "ada")
+    stop(hub, "ada")
+
+
+def test_a_pod_that_somebody_deletes_is_noticed(hub: HubProcess, admin: Client) -> None:
+    with_server(hub, "ada")
+    admin.ask("DELETE", f"{PODS}/jupyter-ada")
+    hub.wait_stopped("ada")
+    with_server(hub, "ada")
+    stop(hub, "ada")
+
+
+@pytest.fixture(scope="module")
+def readings(hub: HubProcess, cluster: Cluster) -> dict[str, Reading]:
+    readings = produce(hub, FAULTS)
+    with cluster.away():
+        return readings | produce(hub, CLUSTER_DOWN)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("name", [*FAULTS, *CLUSTER_DOWN])
+def test_every_fault_explains_itself(
+    readings: dict[str, Reading], name: str, check: Callable[[Reading], None]
+) -> None:
+    check(readings[name])
+
+
+def test_what_has_failed_leaves_no_pod(readings: dict[str, Reading], admin: Client) -> None:
+    wait_for(lambda: names(admin, PODS) == set(), "no pod is left")
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["the Hub goes on", "the Hub is restarted meanwhile"])
+def test_an_api_server_that_is_away_costs_nobody_their_server(
+    hub: HubProcess, admin: Client, cluster: Cluster, restarted: bool
+) -> None:
+    with_server(hub, "ada")
+    uid, began = pod_of(admin, "jupyter-ada")["metadata"]["uid"], started_at(hub, "ada")
+    seen = len(hub.log_path.read_text())
+    with cluster.away():
+        if restarted:
+            hub.kill()
+            hub.start()
+            hub.wait_ready("ada")
+        wait_for(lambda: polls_failed(hub, seen), "three polls find nobody to ask", 40)
+        assert started_at(hub, "ada") == began
+    assert hub.server("ada"), "not knowing is no reason to take a server away"
+    # The pod is found again, and people can start others.
+    with_server(hub, "grace")
+    assert (pod_of(admin, "jupyter-ada")["metadata"]["uid"], started_at(hub, "ada")) == (uid, began)
+    stop(hub, "grace")
+    admin.ask("DELETE", f"{PODS}/jupyter-ada")
+    hub.wait_stopped("ada")
+
+
+def polls_failed(hub: HubProcess, seen: int) -> bool:
+    return hub.log_path.read_text()[seen:].count("Cannot connect to host") >= 3
+
+
+def test_all_that_was_sent_holds_to_the_schemas_and_all_that_was_asked_for_is_in_the_role(
+    readings: dict[str, Reading], hub: HubProcess, cluster: Cluster
+) -> None:
+    kinds = {each["kind"] for each in cluster.server.received}
+    assert {"Pod", "PersistentVolumeClaim"} <= kinds
+    assert cluster.complaints == []
+    asked = {(verb, what) for user, verb, what in cluster.server.asked if user != "admin"}
+    assert {("create", "pods"), ("watch", "events"), ("get", "pods/log"), ("delete", "persistentvolumeclaims")} <= asked
+    assert "is forbidden: User" not in hub.log_path.read_text()
