@@ -14,7 +14,7 @@ c.KubeSpawner.image = "registry.example.org/jupyterhub-lab:1"
 # The proxy's port is the one that people use; pods reach the Hub by the name of its service.
 c.JupyterHub.bind_url = "http://:8000"
 c.JupyterHub.hub_ip = "0.0.0.0"
-c.JupyterHub.hub_connect_ip = os.environ.get("HUB_SERVICE", "hub")
+c.JupyterHub.hub_connect_ip = "hub"
 
 # Database, cookie secret and the proxy's routes: what must outlive the Hub's own pod.
 data = os.environ.get("HUB_DATA", "/srv/jupyterhub")

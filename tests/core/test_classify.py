@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,22 @@ KNOWN_OTHERWISE = {"interrupted", "lease-lost", "not-stopped", "unhealthy"}
 def classify(**known: Any) -> Verdict:
     return package.classify(Evidence(**known))
 
+
+def refused_by_cluster(message: str) -> str:
+    """The text of an error of the client for Kubernetes."""
+    status = {"kind": "Status", "status": "Failure", "message": message, "reason": "Forbidden", "code": 403}
+    return f"(403)\nReason: Forbidden\nHTTP response headers: <CIMultiDictProxy()>\nHTTP response body: {json.dumps(status)}\n"
+
+
+QUOTA = refused_by_cluster('pods "p" is forbidden: exceeded quota: rq, requested: pods=1, used: pods=0, limited: pods=0')
+NOT_PERMITTED = refused_by_cluster(
+    'pods is forbidden: User "hub" cannot create resource "pods" in API group "" in the namespace "jupyterhub"'
+)
+CLUSTER_AWAY = {
+    "error_type": "ClientConnectorError",
+    "errno": errno.ECONNREFUSED,
+    "message": "Cannot connect to host 10.0.0.1:443 ssl:default [Connect call failed ('10.0.0.1', 443)]",
+}
 
 TABLE: list[tuple[str, dict[str, Any]]] = [
     ("refused", {"error_type": "SpawnException", "message": "Not on Sundays", "phase": "starting"}),
@@ -61,6 +78,19 @@ TABLE: list[tuple[str, dict[str, Any]]] = [
         {"error_type": "ImageNotFound", "message": "404 Client Error: Not Found", "phase": "starting"},
     ),
     ("image-missing", {"message": "manifest for jupyter/none:7.0 not found", "phase": "starting"}),
+    (
+        "image-missing",
+        {
+            "error_type": "TimeoutError",
+            "phase": "starting",
+            "output": '[Warning] Container image "lab:9" is not present with pull policy of Never\n[Warning] Error: ErrImageNeverPull',
+        },
+    ),
+    ("limit-reached", {"error_type": "ApiException", "phase": "starting", "message": QUOTA}),
+    ("scheduler-refused", {"error_type": "ApiException", "phase": "starting", "message": NOT_PERMITTED}),
+    ("scheduler-refused", {"error_type": "ApiException", "phase": "starting", "message": "(403)\nReason: Forbidden\n"}),
+    ("engine-unreachable", {**CLUSTER_AWAY, "plugin": "KubeSpawner", "phase": "starting"}),
+    ("unreachable", {**CLUSTER_AWAY, "plugin": "OtherSpawner", "phase": "starting"}),
     (
         "no-account",
         {"error_type": "KeyError", "message": "\"getpwnam(): name not found: 'ada'\"", "phase": "starting"},
@@ -332,6 +362,17 @@ def test_causes(cause: str, evidence: dict[str, Any]) -> None:
 )
 def test_sentences_name_the_thing(evidence: dict[str, Any], words: str) -> None:
     assert words in classify(**evidence).sentence
+
+
+def test_what_a_cluster_says_is_told_without_what_its_client_writes_around_it() -> None:
+    limit = classify(error_type="ApiException", phase="starting", message=QUOTA).sentence
+    assert limit.endswith('pods "p" is forbidden: exceeded quota: rq, requested: pods=1, used: pods=0, limited: pods=0')
+    refused = classify(error_type="ApiException", phase="starting", message=NOT_PERMITTED)
+    assert refused.sentence == (
+        "The cluster does not let the Hub start servers: "
+        'User "hub" cannot create resource "pods" in API group "" in the namespace "jupyterhub"'
+    )
+    assert "Role" in refused.next_step
 
 
 def test_a_missing_file_later_on_is_not_a_missing_command() -> None:

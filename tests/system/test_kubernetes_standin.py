@@ -1,6 +1,7 @@
 """The stand-in for a Kubernetes API server answers as a real one did: one test for each row of what was noted there.
 
-The rows were written down from a server of version 1.20.2. Those about running pods are in test_kubernetes_pods.py.
+The rows were written down from a server of version 1.20.2. Those about containers are in test_kubernetes.py, beside a
+Docker engine.
 """
 
 from __future__ import annotations

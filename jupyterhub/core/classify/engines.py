@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from .evidence import Evidence, Rule, Saying, Verdict, one_line, search
+from .evidence import Evidence, Rule, Saying, Verdict, one_line, search, unwrapped
 
 __all__ = ["ENGINE_RULES"]
 
@@ -29,16 +29,16 @@ def _cluster_away(given: Evidence) -> Verdict | None:
 
 
 def _hub_not_permitted(given: Evidence) -> Verdict | None:
-    text = given.text.replace("\\", "")
-    found = search(r"is forbidden: (User .{1,200} cannot \w+ resource .{1,200}?)(?:[\"']?,[\"']|$)", text)
+    said = "\n".join(unwrapped(line) for line in given.text.splitlines())
+    found = search(r"is forbidden: (User .* cannot \w+ resource .*)$", said)
     # A list that is refused says no more than this.
-    silent = re.search(r"\(403\)\s+Reason: Forbidden\s*(?!\s*HTTP)$", given.message)
+    silent = re.fullmatch(r"\(403\)\s+Reason: Forbidden\s*", given.message)
     if found is None and silent is None:
         return None
-    said = one_line(found.group(1)) if found else "it answered 403 Forbidden."
+    why = one_line(found.group(1)) if found else "it answered 403 Forbidden."
     return Verdict(
         "scheduler-refused",
-        f"The cluster does not let the Hub start servers: {said}",
+        f"The cluster does not let the Hub start servers: {why}",
         "The administrator has to give the Hub's service account that permission, in its Role.",
     )
 

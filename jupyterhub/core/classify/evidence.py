@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["ASK", "RETRY", "Evidence", "Rule", "Saying", "Verdict", "duration", "one_line", "search"]
+__all__ = ["ASK", "RETRY", "Evidence", "Rule", "Saying", "Verdict", "duration", "one_line", "search", "unwrapped"]
 
 ASK: Final = "Please tell the administrator; the time and the lines below help."
 RETRY: Final = "Try again; if it keeps happening, tell the administrator."
@@ -119,11 +119,12 @@ class Saying:
             return None
         start = text.rfind("\n", 0, match.start()) + 1
         end = text.find("\n", match.end())
-        line = one_line(_unwrapped(text[start : end if end >= 0 else None]))
+        line = one_line(unwrapped(text[start : end if end >= 0 else None]))
         return Verdict(self.cause, self.sentence.replace("{line}", line), self.next_step)
 
 
-def _unwrapped(line: str) -> str:
+def unwrapped(line: str) -> str:
+    """Return what an engine said, without what its client has written around it."""
     match = _WRAPPED.match(line)
     if match is None:
         return line

@@ -23,8 +23,9 @@ written down as a table, and `tests/system/test_kubernetes_standin.py` holds thi
 | `certificate` | the certificate of the API server |
 | `cluster` | all of it in a thread, at an address, which can be away for a while |
 
-It is no cluster: one node, no networks between pods, no admission webhooks, no Deployments, no JSON patch, no
-deletion of collections. What it does not do it answers with 404, 405 or 415, never with success.
+It is no cluster: one node, no network policies, no probes, no name service (the names of services that have a pod are
+in a pod's /etc/hosts), no admission webhooks, no Deployments, no JSON patch, no deletion of collections. A kind,
+method or format that it does not know it refuses with 404, 405 or 415.
 """
 
 from .cluster import Cluster

@@ -28,7 +28,6 @@ from .kinds import NAMESPACES, NODES
 from .kubelet import Kubelet
 from .refusals import Object
 from .store import Store
-from .volumes import Volumes
 
 T = TypeVar("T")
 
@@ -86,6 +85,7 @@ class Cluster:
             self.store.create(NODES, "", {"metadata": {"name": NODE}, "status": self._capacity()})
             docker = Docker(f"{self.engine.directory}/socket")
             self._kubelet = Kubelet(self.store, NODE, docker, self.directory / "volumes", IMAGE)
+            self._kubelet.api_server = {"KUBERNETES_SERVICE_HOST": self.ip, "KUBERNETES_SERVICE_PORT": str(self.port)}
             logs = self._kubelet.logs
             controllers = Controllers(self.store, NODE)
             self._tasks = [self._loop.create_task(self._keep(each.look)) for each in (controllers, self._kubelet)]
@@ -159,10 +159,13 @@ class Cluster:
             }
         )
 
-    @property
-    def volumes(self) -> Volumes:
-        assert self._kubelet is not None, "without an engine there are no volumes"
-        return self._kubelet.volumes
+    def service_account(self, namespace: str, name: str, rules: list[Object]) -> str:
+        """Make an account for pods, which may do what these rules say, and return its token."""
+        assert self._kubelet is not None, "without an engine there are no pods"
+        token = self.account(f"system:serviceaccount:{namespace}:{name}", rules, namespace)
+        files = {"token": token, "namespace": namespace, "ca.crt": self.authority.read_text()}
+        self._kubelet.volumes.accounts[namespace, name] = files
+        return token
 
     @property
     def complaints(self) -> list[str]:

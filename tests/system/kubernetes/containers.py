@@ -10,9 +10,6 @@ import aiohttp
 from .quota import quantity
 from .refusals import Object
 
-#: Seconds a container may take to end after SIGTERM when nobody waits for it.
-AT_ONCE = 0
-
 
 class EngineError(Exception):
     """The engine refused; `status` is that of its answer."""
@@ -104,8 +101,11 @@ class Docker:
         return text.decode(errors="replace")
 
 
-def sandbox_settings(pod: Object, image: str) -> Object:
-    """Return the settings of the container that holds a pod's network, so that its address outlives restarts."""
+def sandbox_settings(pod: Object, image: str, services: dict[str, str]) -> Object:
+    """Return the settings of the container that holds a pod's network, so that its address outlives restarts.
+
+    `services` are the names that a pod can look up, and their addresses.
+    """
     return {
         "Image": image,
         "Entrypoint": ["/bin/sleep", "infinity"],
@@ -113,6 +113,7 @@ def sandbox_settings(pod: Object, image: str) -> Object:
         "User": "0",
         "Hostname": pod["spec"].get("hostname") or pod["metadata"]["name"],
         "Labels": {"pod": pod["metadata"]["uid"]},
+        "HostConfig": {"ExtraHosts": [f"{name}:{address}" for name, address in services.items()]},
         # It does not wait for anything: a pod that goes shall go at once.
         "StopSignal": "SIGKILL",
     }

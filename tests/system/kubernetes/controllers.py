@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from .kinds import CLAIMS, EVENTS, NAMESPACES, NODES, PODS, Resource
+from .kinds import CLAIMS, EVENTS, NAMESPACES, NODES, PODS, SERVICES, Resource
 from .quota import quantity
 from .refusals import Object, Refused
 from .rules import CLAIM_IN_USE
@@ -127,6 +127,21 @@ class Controllers:
             self._store.delete(resource, namespace, name, {})
         except Refused:
             pass
+
+
+def services_of(store: Store, namespace: str) -> dict[str, str]:
+    """Return the names of a namespace's services and the address of a running pod of each.
+
+    A real cluster has name service and addresses of services; here a pod knows what there is when it begins.
+    """
+    found = {}
+    for service in store.find(SERVICES, namespace):
+        wanted = (service["spec"].get("selector") or {}).items()
+        for pod in store.find(PODS, namespace):
+            labels, status = pod["metadata"].get("labels") or {}, pod["status"]
+            if wanted and wanted <= labels.items() and status["phase"] == "Running":
+                found[service["metadata"]["name"]] = status["podIP"]
+    return found
 
 
 def claims_of(pod: Object) -> set[str]:

@@ -28,6 +28,8 @@ class Server:
         self.complaints: list[str] = []
         #: Every request, as ``user verb resource``, for tests of permissions.
         self.asked: set[tuple[str, str, str]] = set()
+        #: Those of them that were refused.
+        self.not_permitted: set[tuple[str, str, str]] = set()
 
     def application(self) -> web.Application:
         application = web.Application(client_max_size=4 * 1024**2)
@@ -48,9 +50,13 @@ class Server:
         verb = verb_of(request, target)
         resource, subresource, name = target.resource, target.subresource, target.name
         # A namespace is seen by those whose rules hold in it, although it lies in none.
-        self.access.check(account, verb, resource, subresource, target.namespace, name)
         what = f"{resource.plural}/{subresource}" if subresource else resource.plural
         self.asked.add((account.user, verb, what))
+        try:
+            self.access.check(account, verb, resource, subresource, target.namespace, name)
+        except Refused:
+            self.not_permitted.add((account.user, verb, what))
+            raise
         if verb == "watch":
             return await watched(self.store, request, target)
         status = 201 if verb == "create" else 200

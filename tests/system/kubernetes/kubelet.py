@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from .containers import Docker, EngineError, container_settings, sandbox_settings
-from .controllers import tell
+from .controllers import services_of, tell
 from .kinds import PODS
 from .refusals import Object, Refused, not_found
 from .store import Store, now
@@ -28,6 +28,8 @@ class Kubelet:
     def __init__(self, store: Store, node: str, docker: Docker, directory: Path, sandbox_image: str) -> None:
         self.store, self.node, self.docker, self.sandbox_image = store, node, docker, sandbox_image
         self.volumes = Volumes(store, directory)
+        #: Where pods find the API server.
+        self.api_server: dict[str, str] = {}
         self._pods: dict[str, RunningPod] = {}
         #: Pods that are gone from the store, and whose containers are being removed.
         self._ends: set[asyncio.Task[None]] = set()
@@ -131,9 +133,9 @@ class RunningPod:
         for container in self._pod["spec"]["containers"]:
             self._set(container, waiting={"reason": "ContainerCreating"})
         self._report()
-        self._sandbox = await self._docker.create(
-            f"k8s_POD_{self._pod['metadata']['uid']}", sandbox_settings(self._pod, self._kubelet.sandbox_image)
-        )
+        services = services_of(self._kubelet.store, self._where[0])
+        settings = sandbox_settings(self._pod, self._kubelet.sandbox_image, services)
+        self._sandbox = await self._docker.create(f"k8s_POD_{self._pod['metadata']['uid']}", settings)
         await self._docker.start(self._sandbox)
         self._address = (await self._docker.inspect(self._sandbox))["NetworkSettings"]["IPAddress"]
         self._report()
@@ -241,7 +243,9 @@ class RunningPod:
         told = ""
         while True:
             try:
-                environment = environment_of(self._kubelet.store, self._pod, container, self._address)
+                environment = self._kubelet.api_server | environment_of(
+                    self._kubelet.store, self._pod, container, self._address
+                )
                 binds = await asyncio.to_thread(self._kubelet.volumes.binds, self._pod, container)
                 break
             except NotMounted as error:

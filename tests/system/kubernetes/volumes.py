@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-import shutil
 from pathlib import Path
 
 from .kinds import CLAIMS, CONFIG_MAPS, SECRETS, Resource
@@ -71,10 +70,6 @@ class Volumes:
         else:
             raise NotMounted(f'the stand-in has no volumes of the kind of "{volume["name"]}"')
         return place
-
-    def forget(self) -> None:
-        """Delete all that was kept."""
-        shutil.rmtree(self._directory, ignore_errors=True)
 
 
 def _own(place: Path, pod: Object) -> None:
