@@ -64,6 +64,7 @@ async def start(spawner: Any) -> Any:
     if not _has_pods(spawner):
         return await maybe_future(spawner.start())
     spawner._pod_end, spawner.exit_reason = None, ""
+    # Who waits for a copy that is dropped here waits in vain already.
     _drop_dead_reflectors(spawner)
     starting = asyncio.ensure_future(maybe_future(spawner.start()))
     ended = asyncio.ensure_future(_wait_for_end(spawner))
