@@ -95,8 +95,8 @@ class Server:
 
     async def _delete(self, request: web.Request, target: Target) -> Object:
         options = await options_of(request)
-        strict = {"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1", **options}
-        self.complaints += [f"options to delete {target.name}: {each}" for each in schema.complaints(strict)]
+        told = schema.complaints_about_options(options)
+        self.complaints += [f"options to delete {target.name}: {each}" for each in told]
         if target.subresource:
             raise no_such_method()
         found, gone = self.store.delete(target.resource, _place(target), target.name, options)

@@ -34,7 +34,16 @@ def _validator(kind: str, api_version: str) -> Any:
 
 def complaints(given: Object) -> list[str]:
     """Return what a strict reader of the schemas has against an object, each with its place."""
-    return [f"{_place(error)}: {error.message}" for error in _errors(given)]
+    return _told(_errors(given))
+
+
+def complaints_about_options(given: Object) -> list[str]:
+    """Return the same of DeleteOptions, which say that they are of version ``v1`` and stand in another group."""
+    return _told(_validator("DeleteOptions", "meta.k8s.io/v1").iter_errors(given))
+
+
+def _told(errors: Iterator[Any]) -> list[str]:
+    return [f"{_place(error)}: {error.message}" for error in errors]
 
 
 def undecodable(given: Object) -> str:
