@@ -110,6 +110,11 @@ class Cluster:
         if self._kubelet is not None:
             await self._kubelet.close()
         await self._hang_up()
+        # Requests that were still being answered, such as watches.
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for each in rest:
+            each.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
         if failed:
             raise failed[0]
 
