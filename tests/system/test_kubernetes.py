@@ -165,7 +165,13 @@ def simple_pod(name: str, command: str, restart: str = "Never", **container: Any
 
 
 def wait_for_pod(admin: Client, name: str, condition: Callable[[Object], Any]) -> Object:
-    found: Object = wait_for(lambda: (pod := pod_of(admin, name)) and condition(pod) and pod, f"{name} is as wanted", 30, 0.1)
+    try:
+        found: Object = wait_for(lambda: (pod := pod_of(admin, name)) and condition(pod) and pod, f"{name} is as wanted", 30, 0.1)
+    except AssertionError as error:
+        status = json.dumps(pod_of(admin, name)["status"])
+        # Those that come after it find an empty namespace.
+        admin.ask("DELETE", f"{PODS}/{name}", params={"gracePeriodSeconds": 0})
+        raise AssertionError(f"{error}\n{status}") from None
     return found
 
 
