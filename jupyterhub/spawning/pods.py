@@ -50,9 +50,17 @@ def _has_pods(spawner: Any) -> bool:
 async def before_poll(spawner: Any) -> None:
     """Let a `poll` that follows at once see what is there, and keep what it will take away. Does nothing for others."""
     if _has_pods(spawner):
-        await _note_end(spawner)
-        # Nothing may wait from here until `poll` asks for its reflector, and makes a new one.
-        _drop_dead_reflectors(spawner)
+        try:
+            await _note_end(spawner)
+            # Nothing may wait from here until `poll` asks for its reflector, and makes a new one.
+            _drop_dead_reflectors(spawner)
+        except Exception as error:
+            _log_mistaken(spawner, error)
+
+
+def _log_mistaken(spawner: Any, error: BaseException) -> None:
+    """A class with the same attributes may mean something else by them; then it is left to itself."""
+    spawner.log.debug("%s does not keep its pods as kubespawner does: %r", type(spawner).__name__, error)
 
 
 async def start(spawner: Any) -> Any:
@@ -64,14 +72,15 @@ async def start(spawner: Any) -> Any:
     if not _has_pods(spawner):
         return await maybe_future(spawner.start())
     spawner._pod_end, spawner.exit_reason = None, ""
-    # Who waits for a copy that is dropped here waits in vain already.
     _drop_dead_reflectors(spawner)
     starting = asyncio.ensure_future(maybe_future(spawner.start()))
     ended = asyncio.ensure_future(_wait_for_end(spawner))
     try:
         await asyncio.wait({starting, ended}, return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():
-            ended.result()
+        if not starting.done() and (error := ended.exception()) is not None:
+            if isinstance(error, PodEnded):
+                raise error
+            _log_mistaken(spawner, error)
         return await starting
     finally:
         for task in (starting, ended):
