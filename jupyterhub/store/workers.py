@@ -23,6 +23,8 @@ __all__ = ["Job", "Workers", "run_until_late"]
 #: database, another program beside us too, shall not wait long.
 GROUP_SIZE = 32
 GROUP_SECONDS = 0.02
+#: Seconds after which a group is taken to wait for something (a lock, a slow server), and another thread goes on.
+STUCK_SECONDS = 0.05
 
 
 class Job:
@@ -49,7 +51,9 @@ class Job:
 class Workers:
     """A few threads that take what waits in groups. Every method may be called from any thread.
 
-    `do_group(jobs)` does the first of these jobs, tells who waits for them, and returns how many; it never raises.
+    One of them works while the others wait for it to get stuck: two that compute only take the interpreter from each
+    other. `do_group(jobs)` does the first of these jobs, tells who waits for them, and returns how many; it never
+    raises.
     """
 
     def __init__(self, count: int, name: str, do_group: Callable[[Sequence[Job]], int]) -> None:
@@ -57,10 +61,14 @@ class Workers:
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self._idle = 0
         self._name = name
         self._count = count
         self._threads: list[threading.Thread] = []
+        self._idle = 0
+        #: Whether an idle thread has been woken and has not looked yet, and whether one looks by itself, in time.
+        self._woken = self._looking = False
+        #: When each thread that works began with its present group.
+        self._begun: dict[int, float] = {}
 
     def submit(self, job: Job) -> bool:
         """Queue a job. Returns False when no more are taken."""
@@ -68,13 +76,20 @@ class Workers:
             if self._closed:
                 return False
             self._waiting.append(job)
-            if self._idle:
-                self._changed.notify()
-            elif len(self._threads) < self._count:
-                thread = threading.Thread(target=self._work, name=f"{self._name}_{len(self._threads)}", daemon=True)
-                self._threads.append(thread)
-                thread.start()
+            if not self._woken and not (self._looking and self._begun):
+                self._wake_one()
         return True
+
+    def _wake_one(self) -> None:
+        if self._idle:
+            self._changed.notify()
+        elif len(self._threads) < self._count:
+            thread = threading.Thread(target=self._work, name=f"{self._name}_{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        else:
+            return
+        self._woken = True
 
     def forget(self, job: Job) -> bool:
         """Take back a job that has not begun. Returns whether it was still waiting."""
@@ -93,22 +108,35 @@ class Workers:
         for thread in self._threads:
             thread.join()
 
-    def _take(self) -> list[Job]:
+    def _take(self, left_over: Sequence[Job]) -> list[Job]:
+        """Wait until this thread is needed, and return what it has to do; nothing when it is over."""
         with self._changed:
-            while not self._waiting:
-                if self._closed:
+            self._begun.pop(threading.get_ident(), None)
+            self._waiting.extendleft(reversed(left_over))
+            while (pause := self._seconds_until_needed()) != 0:
+                self._woken = False
+                if pause is None and self._closed:
                     return []
                 self._idle += 1
-                self._changed.wait()
+                self._looking = pause is not None
+                self._changed.wait(pause)
+                self._looking = False
                 self._idle -= 1
-            # Several threads share what waits, so that they work beside each other.
-            share = min(GROUP_SIZE, -(-len(self._waiting) // self._count))
-            return [self._waiting.popleft() for _ in range(share)]
+            self._woken = False
+            self._begun[threading.get_ident()] = time.monotonic()
+            return [self._waiting.popleft() for _ in range(min(GROUP_SIZE, len(self._waiting)))]
+
+    def _seconds_until_needed(self) -> float | None:
+        """Until a thread without work has to take what waits; None when nothing does."""
+        if not self._waiting:
+            return None
+        last = max(self._begun.values(), default=0.0)
+        return max(0.0, last + STUCK_SECONDS - time.monotonic())
 
     def _work(self) -> None:
-        while jobs := self._take():
-            while jobs:
-                jobs = jobs[self._do_group(jobs) :]
+        left_over: Sequence[Job] = ()
+        while jobs := self._take(left_over):
+            left_over = jobs[self._do_group(jobs) :]
 
 
 def run_until_late(jobs: Sequence[Job], session: Session) -> int:
