@@ -228,8 +228,12 @@ class Spawner(
         )
 
     async def move_certs(self, paths: dict[str, str]) -> dict[str, str]:
-        """Bring the files of `create_certs` to where the server can read them; their paths there."""
-        raise NotImplementedError(f"{type(self).__name__} has no move_certs(), which internal_ssl needs")
+        """Bring the files of `create_certs` to where the server can read them; their paths there.
+
+        Unless a spawner says otherwise they stay where the Hub made them. KubeSpawner, for one, has no `move_certs`: it
+        reads them from there into a secret.
+        """
+        return paths
 
     # -- options --
 

@@ -212,6 +212,12 @@ async def test_each_named_server_has_its_own(app: Application) -> None:
     assert paths[0]["keyfile"] != paths[1]["keyfile"] and paths[0]["cafile"] == paths[1]["cafile"]
 
 
+async def test_they_stay_where_they_are_unless_the_spawner_brings_them_elsewhere() -> None:
+    """KubeSpawner has no `move_certs` and reads them on the Hub's side."""
+    paths = {"keyfile": "/k", "certfile": "/c", "cafile": "/a"}
+    assert await make_spawner(fakes.StartsNothing).move_certs(paths) == paths
+
+
 def test_a_pair_is_handed_over(app: Application, tmp_path: Path) -> None:
     """Whole, private, in place of what was there; the authorities stay in the store."""
     paths = create(app, "user-ada")
