@@ -49,7 +49,8 @@ def choose(spawner, options):
     for setting, value in {{
         "image-missing": {{"image": "{REGISTRY}/no-such-image:1"}},
         "command-missing": {{"cmd": ["no-such-notebook"]}},
-        "exit-with-message": {{"cmd": ["sh", "-c", "echo 'the key file is empty' >&2; exit 3"]}},
+        # Not at once: whether the spawner had seen it run would be anybody's guess.
+        "exit-with-message": {{"cmd": ["sh", "-c", "sleep 4; echo 'the key file is empty' >&2; exit 3"], "http_timeout": 10}},
         "too-large": {{"mem_guarantee": 1 << 50, "mem_limit": 1 << 50}},
     }}.get(spawner.user.name, {{}}).items():
         setattr(spawner, setting, value)
@@ -204,7 +205,7 @@ FAULTS = {
     "image-missing": Fault("The image is on no machine", "image-missing", "starting", ("no-such-image",)),
     "command-missing": Fault("The image lacks the command", "command-not-found", "starting", ("'no-such-notebook'",)),
     "exit-with-message": Fault(
-        "The server ends with status 3 and says why", "exited", "starting", ("status 3", "the key file is empty")
+        "The server ends with status 3 and says why", "exited", "connecting", ("status 3", "the key file is empty")
     ),
 }
 
