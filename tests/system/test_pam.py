@@ -21,10 +21,9 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes accounts and switches to them"),
 ]
 
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples/authentication/pam.py"
 CONFIG = """
-c.JupyterHub.authenticator_class = "pam"
-c.PAMAuthenticator.service = "login"
-c.JupyterHub.spawner_class = "localprocess"
+c.Authenticator.allow_all = False
 c.Spawner.cmd = ["{bin}/jupyterhub-singleuser"]
 c.Spawner.environment = {{"PATH": "{bin}:/usr/bin:/bin"}}
 c.Spawner.http_timeout = 60
@@ -34,12 +33,16 @@ c.Spawner.http_timeout = 60
 @pytest.fixture(scope="module")
 def people() -> Iterator[dict[str, str]]:
     with system_users("hubtestada", "hubtestgrace") as passwords:
+        for name in passwords:
+            subprocess.run(["usermod", "--append", "--groups", "users", name], check=True)
+        subprocess.run(["usermod", "--append", "--groups", "sudo", "hubtestada"], check=True)
         yield passwords
 
 
 @pytest.fixture(scope="module")
 def hub(people: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
-    hub = HubProcess(tmp_path_factory.mktemp("pam"), CONFIG.format(bin=public_environment()))
+    config = EXAMPLE.read_text() + CONFIG.format(bin=public_environment())
+    hub = HubProcess(tmp_path_factory.mktemp("pam"), config)
     hub.start()
     yield hub
     hub.clean_up()
@@ -62,6 +65,10 @@ def test_a_wrong_password_is_refused_and_the_right_one_is_not(hub: HubProcess, p
     assert not ada.is_logged_in()
     assert ada.log_in(people["hubtestada"]).status_code == 200
     assert ada.is_logged_in()
+    grace = Person(hub, "hubtestgrace")
+    assert grace.log_in(people["hubtestgrace"]).status_code == 200
+    admins = {name: hub.api("GET", f"/users/{name}").json()["admin"] for name in people}
+    assert admins == {"hubtestada": True, "hubtestgrace": False}
 
 
 def test_each_server_is_owned_by_its_own_user_and_closed_to_others(hub: HubProcess, people: dict[str, str]) -> None:
