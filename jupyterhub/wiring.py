@@ -6,6 +6,7 @@ Each function is one step; `app.JupyterHub` calls them from its `init_…` metho
 from __future__ import annotations
 
 import binascii
+import errno
 import logging
 import os
 import secrets as random_secrets
@@ -217,7 +218,8 @@ def explain_bind_error(app: JupyterHub, error: OSError) -> str:
     if app.hub.bind_url.startswith("http+unix"):
         return f"The Hub cannot listen on the socket {_socket_path(app)}: {error}"
     problem = listening_problem(app.hub.ip, app.hub.port) or str(error)
-    return f"The Hub cannot listen on {app.hub.bind_url}. {problem}. Choose another with JupyterHub.hub_port"
+    setting = "hub_port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "hub_ip"
+    return f"The Hub cannot listen on {app.hub.bind_url}. {problem}. Choose another with JupyterHub.{setting}"
 
 
 # Provisioning

@@ -212,9 +212,8 @@ class ConfigurableHTTPProxy(Proxy):
                 continue
             problem = listening_problem(parts.hostname or "", _port(url))
             if problem is not None:
-                raise ProxyFailedToStart(
-                    f"The proxy cannot have its {name}. {problem}. Stop that, or choose another {setting}"
-                )
+                way_out = "Stop that, or choose" if "in use" in problem else "Choose"
+                raise ProxyFailedToStart(f"The proxy cannot have its {name}. {problem}. {way_out} another {setting}")
 
     def _launch(self) -> None:
         words = self.command_line()

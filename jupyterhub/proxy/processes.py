@@ -187,6 +187,8 @@ def listening_problem(ip: str, port: int) -> str | None:
             if error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL) and len(places) > 1:
                 # A name that stands for several addresses may name some this machine does not have.
                 continue
+            if error.errno == errno.EADDRNOTAVAIL:
+                return f"This machine does not have the address {ip}"
             return f"The address {ip}:{port} cannot be listened on: {error}"
     return None
 

@@ -286,6 +286,14 @@ def test_a_port_in_use_is_named_with_its_user(shell: Shell):
     assert f"Port {port}" in done.stderr and str(os.getpid()) in done.stderr
 
 
+def test_an_address_that_the_machine_does_not_have_is_named_with_its_setting(shell: Shell):
+    shell.configure()
+    # An address for examples, which no machine has: as the one of an engine's network while the engine is not running.
+    done = shell.run("--JupyterHub.hub_ip=192.0.2.1")
+    assert done.returncode == 1
+    assert "This machine does not have the address 192.0.2.1. Choose another with JupyterHub.hub_ip" in done.stderr
+
+
 def test_a_hub_ends_in_order_and_leaves_nothing_running(shell: Shell):
     shell.configure("c.JupyterHub.pid_file = 'hub.pid'\n")
     hub = shell.start()
