@@ -40,6 +40,11 @@ CLUSTER_AWAY = {
     "message": "Cannot connect to host 10.0.0.1:443 ssl:default [Connect call failed ('10.0.0.1', 443)]",
 }
 
+REGISTRY_AWAY = (
+    "500 Server Error for http+docker://localhost/v1.41/images/create?tag=latest&fromImage=registry%3A5000%2Flabb: Internal "
+    'Server Error ("Get "https://registry:5000/v2/": dial tcp: lookup registry on 127.0.0.53:53: no such host")'
+)
+
 TABLE: list[tuple[str, dict[str, Any]]] = [
     ("refused", {"error_type": "SpawnException", "message": "Not on Sundays", "phase": "starting"}),
     ("cancelled", {"error_type": "CancelledError", "phase": "starting"}),
@@ -86,6 +91,7 @@ TABLE: list[tuple[str, dict[str, Any]]] = [
             "output": '[Warning] Container image "lab:9" is not present with pull policy of Never\n[Warning] Error: ErrImageNeverPull',
         },
     ),
+    ("unreachable", {"error_type": "APIError", "phase": "starting", "message": REGISTRY_AWAY}),
     ("limit-reached", {"error_type": "ApiException", "phase": "starting", "message": QUOTA}),
     ("scheduler-refused", {"error_type": "ApiException", "phase": "starting", "message": NOT_PERMITTED}),
     ("scheduler-refused", {"error_type": "ApiException", "phase": "starting", "message": "(403)\nReason: Forbidden\n"}),
@@ -356,6 +362,7 @@ def test_causes(cause: str, evidence: dict[str, Any]) -> None:
         ({"exit_status": 3, "output": "first\nlast words\n"}, "3: last words"),
         ({"exit_status": -15}, "SIGTERM"),
         ({"exit_status": 255}, "signal 127"),
+        ({"error_type": "APIError", "message": REGISTRY_AWAY}, "container image registry:5000/labb is not there"),
         ({"error_type": "SpawnException", "message": "Not on Sundays"}, "Not on Sundays"),
         ({"error_type": "RuntimeError", "message": "who\n  knows"}, "RuntimeError: who knows"),
     ],

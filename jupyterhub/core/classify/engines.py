@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
+from urllib.parse import unquote
 
 from .evidence import Evidence, Rule, Saying, Verdict, one_line, search, unwrapped
 
@@ -43,7 +44,26 @@ def _hub_not_permitted(given: Evidence) -> Verdict | None:
     )
 
 
+def _registry_away(given: Evidence) -> Verdict | None:
+    # The engine names the registry only; which image it was asked for is in the address of the request. An image whose
+    # name is misspelt is looked for in a registry too.
+    found = search(
+        r"/images/create\?(?:\S*&)?fromImage=([^\s&:]+)\S*: .*?\(\"(.*(?:no such host|connection refused|no route to host|"
+        r"network is unreachable|timeout|deadline exceeded|request canceled).*)\"\)$",
+        given.message,
+    )
+    if found is None:
+        return None
+    return Verdict(
+        "unreachable",
+        f"The container image {unquote(found.group(1))} is not there, and the registry that may have it cannot be "
+        f"reached: {one_line(found.group(2))}",
+        "Check the image's name, or choose another image; otherwise tell the administrator.",
+    )
+
+
 ENGINE_RULES: Final[tuple[Rule, ...]] = (
+    _registry_away,
     Saying(
         "name-not-found",
         r"Name or service not known|Temporary failure in name resolution|nodename nor servname|No address associated|"
