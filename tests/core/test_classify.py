@@ -45,6 +45,8 @@ REGISTRY_AWAY = (
     'Server Error ("Get "https://registry:5000/v2/": dial tcp: lookup registry on 127.0.0.53:53: no such host")'
 )
 
+NO_HUB = "[E JupyterHubSingleUser] No Hub at http://hub:8081/hub/api (attempt 1 of 5): [Errno -2] Name or service not known"
+
 TABLE: list[tuple[str, dict[str, Any]]] = [
     ("refused", {"error_type": "SpawnException", "message": "Not on Sundays", "phase": "starting"}),
     ("cancelled", {"error_type": "CancelledError", "phase": "starting"}),
@@ -142,6 +144,13 @@ TABLE: list[tuple[str, dict[str, Any]]] = [
     ("permission-denied", {"exit_status": 1, "output": "mkdir: cannot create directory: Permission denied"}),
     ("start-timeout", {"error_type": "TimeoutError", "phase": "starting", "start_timeout": 60.0}),
     ("port-never-opened", {"error_type": "TimeoutError", "phase": "connecting", "http_timeout": 30.0}),
+    ("unreachable", {"error_type": "TimeoutError", "phase": "connecting", "http_timeout": 30.0, "output": NO_HUB}),
+    ("unreachable", {"phase": "connecting", "exit_status": 1, "output": f"{NO_HUB}\nNo Hub answers at http://hub:8081/hub/api. Can"}),
+    (
+        "unreachable",
+        {"error_type": "TimeoutError", "phase": "connecting", "output": "[E] Failed to connect to my Hub at http://hub/ (attempt 1/5)"},
+    ),
+    ("port-never-opened", {"error_type": "TimeoutError", "phase": "connecting", "output": f"{NO_HUB}\nJupyter is running at:"}),
     ("route-timeout", {"error_type": "TimeoutError", "phase": "routing"}),
     ("prepare-timeout", {"error_type": "TimeoutError", "phase": "preparing"}),
     ("exited", {"error_type": "TimeoutError", "phase": "connecting", "exit_status": 1}),
@@ -363,6 +372,7 @@ def test_causes(cause: str, evidence: dict[str, Any]) -> None:
         ({"exit_status": -15}, "SIGTERM"),
         ({"exit_status": 255}, "signal 127"),
         ({"error_type": "APIError", "message": REGISTRY_AWAY}, "container image registry:5000/labb is not there"),
+        ({"exit_status": 1, "phase": "connecting", "output": NO_HUB}, "could not reach the Hub at http://hub:8081/hub/api."),
         ({"error_type": "SpawnException", "message": "Not on Sundays"}, "Not on Sundays"),
         ({"error_type": "RuntimeError", "message": "who\n  knows"}, "RuntimeError: who knows"),
     ],

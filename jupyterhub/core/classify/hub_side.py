@@ -75,6 +75,24 @@ def _auth_state(given: Evidence) -> Verdict | None:
     return None
 
 
+def _hub_not_found(given: Evidence) -> Verdict | None:
+    if given.phase not in ("starting", "connecting"):
+        return None
+    # The server's own words, those of JupyterHub 6 last. One that found the Hub after all goes on to say where it runs.
+    found = search(
+        r"No Hub (?:at|answers at) (\S+?)\.?(?: \(attempt|\s)|Failed to connect to my Hub at (\S+)", given.output
+    )
+    if found is None or search(r"is running at", given.output[found.end() :]):
+        return None
+    address = found.group(1) or found.group(2)
+    return Verdict(
+        "unreachable",
+        f"The server was started, but could not reach the Hub at {address}.",
+        "The administrator has to set JupyterHub.hub_ip and hub_connect_ip so that the machines and containers of servers "
+        "can reach the Hub there, and to look at firewalls in between.",
+    )
+
+
 DECISION_RULES: Final[tuple[Rule, ...]] = (
     _option,
     _refused,
@@ -83,6 +101,7 @@ DECISION_RULES: Final[tuple[Rule, ...]] = (
     _log_in,
     _routing,
     _auth_state,
+    _hub_not_found,
 )
 """Tried first: somebody decided, or it is known where it happened."""
 
