@@ -1,10 +1,11 @@
-"""`Server` and `Hub`: an address and how to reach it (plugins §9)."""
+"""`Server` and `Hub`: an address and how to reach it (plugins §9); `Address`, the same as plain values."""
 
 from __future__ import annotations
 
 import socket
 import ssl
 import warnings
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -15,14 +16,67 @@ from .core.urls import fmt_ip_url, url_path_join
 from .net import can_connect, make_ssl_context, random_port, wait_for_http_server, wait_for_server
 from .traitlets import URLPrefix
 
-__all__ = ["Hub", "Server"]
+__all__ = ["Address", "Hub", "Server"]
 
 _STORED = ("proto", "ip", "port", "base_url", "cookie_name")
 #: What `bind_url` is made of.
 _PARTS = ("proto", "ip", "port", "base_url")
 
 
-class Server(HasTraits):
+class Reached:
+    """How others find what listens somewhere, worked out of its parts."""
+
+    __slots__ = ()
+
+    proto: Any
+    ip: Any
+    port: Any
+    base_url: Any
+    connect_ip: Any = ""
+    connect_port: Any = 0
+    connect_url: Any = ""
+
+    @property
+    def connect_addr(self) -> str:
+        """Host or address to connect to: where one listens everywhere, the machine's own name."""
+        ip = self.connect_ip or self.ip
+        return socket.gethostname() if ip in ("", "0.0.0.0", "::") else ip
+
+    @property
+    def _connect_port(self) -> int:
+        return int(self.connect_port or self.port)
+
+    @property
+    def host(self) -> str:
+        """``scheme://host:port`` to connect to."""
+        if self.connect_url:
+            parts = urlsplit(self.connect_url)
+            return f"{parts.scheme}://{parts.netloc}"
+        if self.proto.endswith("+unix"):
+            return f"{self.proto}://{self.ip}"
+        return f"{self.proto}://{fmt_ip_url(self.connect_addr)}:{self._connect_port}"
+
+    @property
+    def url(self) -> str:
+        """``scheme://host:port/base/`` to connect to."""
+        return str(self.connect_url or f"{self.host}{self.base_url}")
+
+
+@dataclass(slots=True)
+class Address(Reached):
+    """Where a server listens, as plain values: thousands of them are kept, and few are ever asked for as a `Server`.
+
+    A `port` of 0 and an `ip` of "" stand for "not known yet".
+    """
+
+    proto: str = "http"
+    ip: str = ""
+    port: int = 0
+    base_url: str = "/"
+    cookie_name: str = ""
+
+
+class Server(Reached, HasTraits):
     """Where something listens, and where others find it.
 
     `ip` and `port` say where it listens; `connect_ip`, `connect_port` and `connect_url` where it is reached, if that
@@ -131,31 +185,6 @@ class Server(HasTraits):
             self.bind_url = self._bind_url_default()
         finally:
             self._following = False
-
-    @property
-    def connect_addr(self) -> str:
-        """Host or address to connect to: where one listens everywhere, the machine's own name."""
-        ip = self.connect_ip or self.ip
-        return socket.gethostname() if ip in ("", "0.0.0.0", "::") else ip
-
-    @property
-    def _connect_port(self) -> int:
-        return int(self.connect_port or self.port)
-
-    @property
-    def host(self) -> str:
-        """``scheme://host:port`` to connect to."""
-        if self.connect_url:
-            parts = urlsplit(self.connect_url)
-            return f"{parts.scheme}://{parts.netloc}"
-        if self.proto.endswith("+unix"):
-            return f"{self.proto}://{self.ip}"
-        return f"{self.proto}://{fmt_ip_url(self.connect_addr)}:{self._connect_port}"
-
-    @property
-    def url(self) -> str:
-        """``scheme://host:port/base/`` to connect to."""
-        return str(self.connect_url or f"{self.host}{self.base_url}")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(url={self.url}, bind_url={self.bind_url})"

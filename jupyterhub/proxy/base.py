@@ -261,7 +261,9 @@ def _service_route(service: Any) -> Route:
 
 def _server_route(user: Any, server_name: str) -> Route:
     spawner = user.spawners[server_name]
-    return Route(spawner.proxy_spec, spawner.server.host, {"user": user.name, "server_name": server_name})
+    # What stands for a spawner in a plugin's tests has a `server` and nothing else.
+    address = getattr(spawner, "_address", None) or spawner.server
+    return Route(spawner.proxy_spec, address.host, {"user": user.name, "server_name": server_name})
 
 
 def _servers(user_dict: Mapping[Any, Any]) -> Iterator[tuple[Any, str, Any]]:

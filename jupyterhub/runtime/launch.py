@@ -29,7 +29,6 @@ from .bulletin import Board
 from .steps import Step
 
 if TYPE_CHECKING:
-    from ..objects import Server
     from ..spawner import Spawner
     from ..user import User
     from .context import HubContext
@@ -274,7 +273,7 @@ async def _forget_secrets(launch: Launch) -> None:
         client_id=spawner.oauth_client_id,
         keep=bool(spawner.will_resume),
     )
-    spawner._record.server = None
+    spawner._record.address = None
     spawner._record.started = None
     if not spawner.will_resume:
         spawner.api_token = ""
@@ -318,12 +317,13 @@ async def _start_process(launch: Launch) -> None:
     finally:
         watch.cancel()
         await asyncio.gather(watch, return_exceptions=True)
-    server = spawner._record.server
-    proto, ip, port = interpret_start_result(result, spawner)
-    if server is None:
+    where = interpret_start_result(result, spawner)
+    address = spawner._record.address
+    if address is None:
         raise PluginMistake(type(spawner).__name__, "start() left the server without an address")
-    server.proto, server.ip, server.port = proto, ip, port
-    take_internal_pair(server, launch.context)
+    if where != (address.proto, address.ip, address.port):
+        address.proto, address.ip, address.port = where
+    take_internal_pair(spawner, launch.context)
 
 
 async def _watch_state(launch: Launch) -> None:
@@ -366,8 +366,8 @@ async def _stop_process(launch: Launch) -> None:
 
 async def _store_address(launch: Launch) -> None:
     """Address and state go into the database in the move to `connecting`; a resumed server's token is checked."""
-    spawner, server = launch.spawner, launch.spawner._record.server
-    assert server is not None and launch.move is not None
+    spawner, address = launch.spawner, launch.spawner._record.address
+    assert address is not None and launch.move is not None
     brought = spawner.api_token if spawner.api_token != launch.own_token else ""
     if brought:
         adopted = await launch.context.database.run(
@@ -385,14 +385,14 @@ async def _store_address(launch: Launch) -> None:
                 type(spawner).__name__, "it came back with an API token of somebody else, which is revoked now"
             )
     spawner.handler = None
-    await launch.move("process_up", address=(server.proto, server.ip, server.port), spawner_state=spawner.get_state())
+    await launch.move("process_up", address=(address.proto, address.ip, address.port), spawner_state=spawner.get_state())
 
 
 async def _wait_for_answer(launch: Launch) -> None:
     """Wait within `http_timeout` until the server answers HTTP below 500, noticing at once when it dies."""
-    spawner, server = launch.spawner, launch.spawner._record.server
-    assert server is not None and launch.move is not None
-    url = url_path_join(server.url, "api")
+    spawner, address = launch.spawner, launch.spawner._record.address
+    assert address is not None and launch.move is not None
+    url = url_path_join(address.url, "api")
     try:
         answer: ServerAnswer = await wait_for_answer(
             url,
@@ -443,9 +443,10 @@ def server_ssl_context(context: HubContext) -> Any:
     return make_ssl_context(*_internal_pair(context))
 
 
-def take_internal_pair(server: Server, context: HubContext) -> None:
+def take_internal_pair(spawner: Spawner, context: HubContext) -> None:
     """Let spawners that wait for their server themselves show what the Hub shows: nobody else is let in."""
-    if context.internal_ssl:
+    server = spawner.server if context.internal_ssl else None
+    if server is not None:
         server.keyfile, server.certfile, server.cafile = _internal_pair(context)
 
 

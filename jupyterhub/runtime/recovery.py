@@ -124,18 +124,18 @@ class Recovery:
         if runs_now is False:
             manager.found_dead(handle, process_gone=True, why="it ended while no Hub was running")
             return
-        spawner, server = handle.spawner, handle.record.server
-        if server is None:
+        spawner, address = handle.spawner, handle.record.address
+        if address is None:
             manager.found_dead(handle, process_gone=False, why="its address is not known")
             return
-        take_internal_pair(server, context)
+        take_internal_pair(spawner, context)
         if runs_now:
             try:
                 url = await call_plugin(context, f"{type(spawner).__name__}.get_url", spawner.get_url, 60)
-                if url and url.rstrip("/") != server.url.rstrip("/"):
+                if url and url.rstrip("/") != address.url.rstrip("/"):
                     await self._move_address(handle, url)
                 await wait_for_answer(
-                    url_path_join(server.url, "api"),
+                    url_path_join(address.url, "api"),
                     timeout=float(spawner.http_timeout),
                     ssl_context=server_ssl_context(context),
                     gone=lambda: None,
@@ -148,18 +148,18 @@ class Recovery:
     async def _move_address(self, handle: Handle, url: str) -> None:
         from urllib.parse import urlparse
 
-        server = handle.record.server
-        assert server is not None
+        address = handle.record.address
+        assert address is not None
         parsed = urlparse(url)
-        server.proto, server.ip = parsed.scheme, parsed.hostname or server.ip
-        server.port = parsed.port or (443 if parsed.scheme == "https" else 80)
+        address.proto, address.ip = parsed.scheme, parsed.hostname or address.ip
+        address.port = parsed.port or (443 if parsed.scheme == "https" else 80)
         await self._context.database.run(
             runs.move,
             handle.record.id,
             handle.record.fence,
             state=handle.state.value,
             phases=None,
-            address=(server.proto, server.ip, server.port),
+            address=(address.proto, address.ip, address.port),
         )
         await self._context.routes.add_server(handle.user, handle.spawner)
 

@@ -217,7 +217,7 @@ class Stops:
                 await asyncio.sleep(pause)
         if state is not None:
             handle.record.state = state
-        handle.record.server = None
+        handle.record.address = None
         handle.record.started = None
 
     def lose(self, handle: Handle, error: LeaseLost) -> None:

@@ -93,18 +93,18 @@ class Watch:
     async def note_new_address(self, handle: Handle) -> None:
         """Store and route the address of a server that its plugin restarted by itself, inside `poll` (S9)."""
         record = handle.record
-        if not record.address_changed or record.server is None:
+        if not record.address_changed or record.address is None:
             return
         record.address_changed = False
         spawner = handle.spawner
-        server, state = record.server, spawner.get_state()
+        address, state = record.address, spawner.get_state()
         await self._context.database.run(
             runs.move,
             record.id,
             record.fence,
             state=State.READY.value,
             phases=None,
-            address=(server.proto, server.ip, server.port),
+            address=(address.proto, address.ip, address.port),
             spawner_state=state,
         )
         record.state = state
@@ -119,7 +119,7 @@ class Watch:
             await self._table.move(handle, Event.ALIVE)
         handle.spawner.start_polling()
         self.begin(handle)
-        self._context.reporting.adopted(handle.log_name, handle.record.server.url if handle.record.server else "")
+        self._context.reporting.adopted(handle.log_name, handle.record.address.url if handle.record.address is not None else "")
 
     def found_dead(self, handle: Handle, *, process_gone: bool, why: str) -> None:
         """A server believed to run does not, or does not answer: stop it."""

@@ -154,13 +154,13 @@ class Spawner(
 
     async def get_url(self) -> str:
         """Where the server is; asked when a Hub has taken over a running server."""
-        return self.server.url if self.server is not None else ""
+        return self._address.url if self._address is not None else ""
 
     def template_namespace(self) -> dict[str, Any]:
         """What the placeholders in `notebook_dir` and `default_url` stand for (config §9.8)."""
         namespace = {"username": self.user.name}
-        if self.server is not None:
-            namespace["base_url"] = self.server.base_url
+        if self._address is not None:
+            namespace["base_url"] = self._address.base_url
         return namespace
 
     def format_string(self, s: str) -> str:

@@ -63,7 +63,7 @@ def hub_api_url(spawner: Spawner) -> str:
 
 def service_url(spawner: Spawner) -> str:
     """Where the server has to listen: scheme, `ip` and `port` as they are now, and the path of its address."""
-    server = spawner.server
+    server = spawner._address
     proto = "https" if spawner.internal_ssl else "http"
     base_url = server.base_url if server is not None else "/"
     return f"{proto}://{fmt_ip_url(spawner.ip)}:{spawner.port}{base_url}"
@@ -94,8 +94,8 @@ def _hub_variables(spawner: Spawner) -> dict[str, Any]:
     base_url = hub.base_url
     # The Hub's own prefix is always "hub/" below that of the deployment.
     env["JUPYTERHUB_BASE_URL"] = base_url.removesuffix("hub/")
-    if spawner.server is not None:
-        env["JUPYTERHUB_SERVICE_PREFIX"] = spawner.server.base_url
+    if spawner._address is not None:
+        env["JUPYTERHUB_SERVICE_PREFIX"] = spawner._address.base_url
     env["JUPYTERHUB_SERVICE_URL"] = service_url(spawner)
     env["JUPYTERHUB_PUBLIC_URL"] = spawner.public_url
     env["JUPYTERHUB_PUBLIC_HUB_URL"] = spawner.public_hub_url

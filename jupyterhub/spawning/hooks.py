@@ -140,7 +140,7 @@ def note_start_result(spawner: Spawner, result: Any) -> None:
     Nonsense is not judged here: who asked for the start does that, and names the plugin.
     """
     record = spawner._record
-    server = spawner.server
+    server = spawner._address
     if server is None or result is None:
         return
     try:
@@ -148,7 +148,8 @@ def note_start_result(spawner: Spawner, result: Any) -> None:
     except PluginMistake:
         return
     changed = (server.proto, server.ip, server.port) != (proto, ip, port)
-    server.proto, server.ip, server.port = proto, ip, port
+    if changed:
+        server.proto, server.ip, server.port = proto, ip, port
     record.address_known = True
     if record.lifecycle in (State.READY, State.CHECKING):
         # Started anew by the plugin itself; even at the same address the new process has a new state to be kept.

@@ -7,14 +7,14 @@ The runtime gives every spawner a `SpawnerRecord`. A spawner that a plugin's tes
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ..core import lifecycle
 from ..core.clock import aware
 from ..core.lifecycle import Failure, State
-from ..objects import Server
+from ..objects import Address, Server
 
 if TYPE_CHECKING:
     from ..store.values import ServerRecord
@@ -37,7 +37,6 @@ class SpawnerRecord:
     user_options: dict[str, Any] | None = None
     started: datetime | None = None
     last_activity: datetime | None = None
-    server: Server | None = None
     oauth_client_id: str | None = None
     lifecycle: State = State.STOPPED
     failure: Failure | None = None
@@ -49,7 +48,9 @@ class SpawnerRecord:
     restarts: list[dict[str, str]] = field(default_factory=list)
     #: Since when the server fails its health checks.
     unhealthy_since: datetime | None = None
-    #: `server` is where the server listens, and not a placeholder.
+    #: Where the server listens, or will: a `Server` once somebody has asked for that.
+    address: Address | Server | None = None
+    #: `address` is where the server listens, and not a placeholder.
     address_known: bool = False
     #: A plugin started its server anew by itself; the manager stores and routes the new address.
     address_changed: bool = False
@@ -74,14 +75,10 @@ class SpawnerRecord:
         self.last_activity = row.last_activity
         self.oauth_client_id = row.oauth_client_id
         address = row.address
-        self.server, self.address_known, self.address_changed = None, False, False
+        self.address, self.address_known, self.address_changed = None, False, False
         if address is not None:
-            self.server = Server(
-                proto=address.proto,
-                ip=address.ip,
-                port=address.port,
-                base_url=address.base_url,
-                cookie_name=address.cookie_name,
+            self.address = Address(
+                address.proto, address.ip, address.port, address.base_url, address.cookie_name or ""
             )
             self.address_known = bool(address.ip)
         run = row.run
@@ -94,6 +91,22 @@ class SpawnerRecord:
         self.fence, self.owner = run.fence, run.owner
         self.output_tail = list(run.output_tail)
         self.restarts = list(run.data.get("restarts", ()))
+
+    @property
+    def server(self) -> Server | None:
+        """The address as the object that plugins know. What they assign to it counts."""
+        address = self.address
+        if isinstance(address, Address):
+            values = asdict(address)
+            if not address.port:
+                # An old spawner may listen on the port that it finds here: a free one.
+                del values["port"]
+            address = self.address = Server(**values)
+        return address
+
+    @server.setter
+    def server(self, value: Server | None) -> None:
+        self.address = value
 
     # What templates and lists ask of something that stands for a server.
 
@@ -228,3 +241,8 @@ class RowRecord:
                 session.delete(former)
         self.row.server = new
         self.address_known = value is not None
+
+    @property
+    def address(self) -> Server | None:
+        """The same as `server`."""
+        return self.server

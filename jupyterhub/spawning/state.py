@@ -12,7 +12,7 @@ from traitlets import Bunch, HasTraits, default, observe
 from ..core import lifecycle
 from ..core.clock import aware, utcnow
 from ..core.lifecycle import State
-from ..objects import Server
+from ..objects import Address, Server
 from .record import RowRecord, SpawnerRecord
 
 __all__ = ["ServerView"]
@@ -126,6 +126,12 @@ class ServerView(HasTraits):
         self._record.address_known = server is not None
 
     @property
+    def _address(self) -> Address | Server | None:
+        """The same for the Hub's own use: whoever only reads makes no object of it."""
+        address: Address | Server | None = self._record.address
+        return address
+
+    @property
     def _server(self) -> Server | None:
         return self.server
 
@@ -136,8 +142,8 @@ class ServerView(HasTraits):
     @property
     def url(self) -> str:
         """Full URL of the running server, without a slash at the end; empty while there is no address."""
-        server = self.server
-        return server.url.rstrip("/") if server is not None and self._record.address_known else ""
+        address = self._address
+        return address.url.rstrip("/") if address is not None and self._record.address_known else ""
 
     @property
     def last_activity(self) -> datetime | None:

@@ -120,7 +120,7 @@ def begin(
     fence = max(run.fence if run else 0, int(time.time() * 1000)) + 1
     if server.server_id is not None:
         delete_rows(session, orm.Server, id=server.server_id)
-    address_id = insert_row(session, orm.Server, base_url=base_url)
+    address_id = insert_row(session, orm.Server, base_url=base_url, port=0)
     changed: dict[str, Any] = {"server_id": address_id, "started": now, "last_activity": now}
     if options is not None:
         changed["user_options"] = dict(options)

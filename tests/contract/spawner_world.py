@@ -27,7 +27,7 @@ def make_hub() -> Hub:
 def make_record(row: int = 7, fence: int = 1, name: str = "", **more: Any) -> SpawnerRecord:
     """A record like that of a start under way: there is a place for the address, and no address yet."""
     path = f"/user/ada/{name}/" if name else "/user/ada/"
-    more.setdefault("server", Server(ip="", port=1, base_url=path))
+    more.setdefault("address", Server(ip="", port=1, base_url=path))
     more.setdefault("lifecycle", State.STARTING)
     return SpawnerRecord(id=row, fence=fence, name=name, **more)
 
