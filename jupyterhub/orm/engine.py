@@ -16,6 +16,7 @@ from sqlalchemy import (
     Table,
     create_engine,
     event,
+    exc,
     func,
     insert,
     inspect,
@@ -203,7 +204,7 @@ def make_engine(
 
     `begin` is an SQLite statement that opens every transaction (by default the driver decides); `on_connect`
     gets each new driver connection; `ping` tests a connection before it is used; without `foreign_keys` SQLite
-    does not enforce them, which migrations need in order to rebuild tables.
+    does not enforce them, which migrations need in order to rebuild tables. Raises DatabaseDriverMissing.
     """
     parsed = normalise_url(url) if isinstance(url, str) else url
     arguments = engine_options(parsed)
@@ -212,7 +213,16 @@ def make_engine(
     arguments.update(options)
     if ping and not is_memory(parsed):
         arguments.setdefault("pool_pre_ping", True)
-    engine = create_engine(parsed, **arguments)
+    try:
+        engine = create_engine(parsed, **arguments)
+    except exc.NoSuchModuleError:
+        raise DatabaseDriverMissing(
+            f"JupyterHub.db_url begins with {parsed.drivername}://, which is no kind of database that is known here"
+        ) from None
+    except ModuleNotFoundError as error:
+        raise DatabaseDriverMissing(
+            f"The driver for {parsed.drivername}:// is not installed: {error}. Install it, or name another in JupyterHub.db_url"
+        ) from error
     if parsed.get_backend_name() == "sqlite":
 
         @event.listens_for(engine, "connect")

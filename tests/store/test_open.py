@@ -70,6 +70,18 @@ def test_without_a_driver_both_packages_are_named(monkeypatch: pytest.MonkeyPatc
         engines.normalise_url("postgresql://hub@db/hub")
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgress://hub@db/hub", "JupyterHub.db_url begins with postgress://"),
+        ("postgresql+pg8000://hub@db/hub", "postgresql.pg8000:// is not installed: No module named 'pg8000'"),
+    ],
+)
+def test_a_database_or_driver_that_is_not_known_is_named(url: str, said: str) -> None:
+    with pytest.raises(DatabaseDriverMissing, match=said):
+        Database.open(url)
+
+
 def test_passwords_are_not_shown() -> None:
     assert "secret" not in engines.masked("postgresql://hub:secret@db/hub")
 
