@@ -78,7 +78,8 @@ class Users(web.RequestHandler):
 
     def get(self) -> None:
         server = {"name": "", "ready": True, "pending": None, "url": "/user/ada/", "started": NOW.isoformat()}
-        ada = {"name": "ada", "admin": True, "last_activity": None, "servers": {"": server}}
+        broken = {"name": "broken", "ready": False, "pending": None, "failure": {"message": "It did not answer."}}
+        ada = {"name": "ada", "admin": True, "last_activity": None, "servers": {"": server, "broken": broken}}
         self.finish({"items": [ada], "_pagination": {"offset": 0, "limit": 50, "total": 1, "next": None}})
 
 
@@ -201,6 +202,16 @@ async def test_the_pending_page_tells_phases_log_and_end(stage: PlayedHub, chrom
     stage.people["ada"].set_state("gets-ready", State.CONNECTING)
     await page.goto(f"{stage.url}/hub/spawn-pending/ada/gets-ready?next=/hub/token")
     await page.wait_for_url("**/hub/token")
+    assert visit.problems == []
+
+
+async def test_the_admin_page_leads_to_the_explanation_of_a_failure(stage: PlayedHub, chromium: Any) -> None:
+    visit = Visit(stage, await chromium.new_page())
+    await visit.log_in("/hub/admin")
+    row = visit.page.locator("#admin-table tr:has-text('broken')")
+    assert await row.locator(".badge").inner_text() == "failed"
+    await row.locator("a:has-text('What happened')").click()
+    await visit.page.wait_for_selector("h1:has-text('The server did not answer in time')")
     assert visit.problems == []
 
 

@@ -39,12 +39,38 @@ function cell(label, ...content) {
   return element;
 }
 
-function badge(server) {
-  const word = server?.ready ? "running" : server?.pending ? (server.pending === "stop" ? "stopping" : "starting") : "stopped";
+/** What to say of a server in one word; the words are those of the other pages. */
+function stateOf(server) {
+  if (server?.ready) {
+    return "running";
+  }
+  if (server?.pending) {
+    return server.pending === "stop" ? "stopping" : "starting";
+  }
+  return server?.failure ? "failed" : "stopped";
+}
+
+function pageOf(kind, user, server) {
+  const names = [user.name, server?.name || ""].filter(Boolean);
+  return `${base}${kind}/${names.map(encodeURIComponent).join("/")}`;
+}
+
+/** The state as a badge, and for a failure the way to its explanation. */
+function stateCell(user, server) {
+  const word = stateOf(server);
   const element = document.createElement("span");
   element.className = `badge state-${word}`;
   element.textContent = word;
-  return element;
+  if (word !== "failed") {
+    return cell("State", element);
+  }
+  const why = document.createElement("a");
+  why.className = "small";
+  why.href = pageOf("spawn-pending", user, server);
+  why.title = server.failure.message || "";
+  why.textContent = "What happened";
+  why.setAttribute("aria-label", `What happened to the server of ${user.name}${server.name ? ` ${server.name}` : ""}`);
+  return cell("State", element, " ", why);
 }
 
 function actionButton(user, server) {
@@ -76,20 +102,20 @@ function row(user, server, first) {
   }
   if (!first) {
     const hidden = document.createElement("span");
-    hidden.className = "visually-hidden";
+    hidden.className = "visually-hidden repeated";
     hidden.textContent = user.name;
     head.append(hidden);
   }
   const open = document.createElement("a");
   open.textContent = server?.display_name || server?.name || "default";
-  open.href = server?.ready ? server.url : `${base}spawn/${encodeURIComponent(user.name)}${server?.name ? `/${encodeURIComponent(server.name)}` : ""}`;
+  open.href = server?.ready ? server.url : pageOf("spawn", user, server);
   const actions = document.createElement("td");
   actions.className = "row-actions";
   actions.append(actionButton(user, server));
   line.append(
     head,
     cell("Server", open),
-    cell("State", badge(server)),
+    stateCell(user, server),
     cell("Started", time(server?.started)),
     cell("Last activity", time(server?.last_activity || user.last_activity)),
     actions,

@@ -95,9 +95,8 @@ function ready(event) {
 function failed(event) {
   finish();
   const failure = event.failure || {};
-  element("progress-bar").classList.add("failed");
-  element("elapsed").textContent = "";
-  element("progress-message").textContent = "";
+  element("progress-bar-frame").hidden = true;
+  element("elapsed").parentElement.hidden = true;
   const cancelled = failure.cause === "cancelled";
   element("pending-title").textContent =
     failure.title || (cancelled ? "The start was cancelled" : "The server did not start");
@@ -108,9 +107,9 @@ function failed(event) {
   } else {
     message.textContent = failure.message || event.message || "No reason was given.";
   }
-  element("failure-title").hidden = true;
   element("pending-hint")?.setAttribute("hidden", "");
   element("failure-next").textContent = failure.next_step || "";
+  element("failure-advice").hidden = !failure.next_step;
   element("failure").hidden = cancelled;
   document.querySelector("#phases .current")?.classList.replace("current", "failed");
   element("progress-details").open = true;
