@@ -7,6 +7,7 @@ from traitlets import TraitError
 from traitlets.config import Config
 from traitlets.config.loader import ConfigFileNotFound, JSONFileConfigLoader, PyFileConfigLoader
 
+from ..core.known_plugins import find_by_import
 from .mistakes import explain_wrong_value, find_mistakes, find_places
 
 DEFAULT_CONFIG_FILE = "jupyterhub_config.py"
@@ -55,8 +56,10 @@ class ConfigurationFiles:
                 found = loader.load_config()
             except ConfigFileNotFound:
                 continue
-            except Exception:
+            except Exception as error:
                 self.log.critical("The configuration file %s cannot be read", loader.full_filename, exc_info=True)
+                if isinstance(error, ModuleNotFoundError) and (package := find_by_import(error.name or "")):
+                    self.log.critical("It imports %s: %s", error.name, package.advice)
                 self.exit(1)
             for section, names in merged.collisions(found).items():
                 self.log.warning(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["KNOWN_PACKAGES", "KnownPackage", "find_by_module", "find_by_name"]
+__all__ = ["KNOWN_PACKAGES", "KnownPackage", "find_by_import", "find_by_module", "find_by_name"]
 
 
 @dataclass(frozen=True)
@@ -153,3 +153,8 @@ def find_by_module(group: str, path: str) -> KnownPackage | None:
     """Return the package that an import path such as ``dockerspawner.DockerSpawner`` leads into."""
     top = path.partition(".")[0]
     return next((package for package in KNOWN_PACKAGES.get(group, ()) if top in package.modules), None)
+
+
+def find_by_import(module: str) -> KnownPackage | None:
+    """Return the package of any setting that brings a module such as ``ldapauthenticator``."""
+    return next((found for group in KNOWN_PACKAGES if (found := find_by_module(group, module))), None)

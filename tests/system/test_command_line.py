@@ -137,6 +137,16 @@ def test_a_file_that_is_not_there(shell: Shell):
     assert (shell.directory / "missing.py").exists()
 
 
+def test_a_file_that_imports_a_package_that_is_missing_is_told_which_extra_brings_it(shell: Shell):
+    (shell.directory / "jupyterhub_config.py").write_text(
+        "import sys\nsys.modules['ltiauthenticator'] = None\nimport ltiauthenticator\n"
+    )
+    done = shell.run()
+    assert done.returncode == 1
+    assert "It imports ltiauthenticator: the package jupyterhub-ltiauthenticator is not installed" in done.stderr
+    assert 'pip install "jupyterhub[lti]"' in done.stderr
+
+
 def test_a_generated_file_is_valid_and_sets_nothing(shell: Shell):
     assert shell.run("--generate-config").returncode == 0
     text = (shell.directory / "jupyterhub_config.py").read_text()
