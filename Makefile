@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test check format bench docs kill-test clean
+.PHONY: run test check format bench docs pictures kill-test clean
 
 run: $(STAMP)
 	@$(BIN)/python scripts/quickstart.py
@@ -32,6 +32,9 @@ kill-test: $(STAMP)-test
 docs: $(STAMP)-test
 	$(BIN)/python scripts/reference.py
 	$(BIN)/mkdocs build --strict
+
+pictures: $(STAMP)-test
+	$(BIN)/python scripts/screenshots.py
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
