@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from .._version import INTERFACE_VERSION, _check_version
 from ..aio import deadline, maybe_future
-from ..core import secrets
 from ..core.clock import utcnow
 from ..core.errors import PluginMistake, ServerStillRunning
-from ..core.scopes import expand
-from ..core.urls import url_escape_path, url_path_join
+from ..core.urls import url_path_join
 from ..net import ServerAnswer, ServerExited, ServerSilent, make_ssl_context, wait_for_answer
 from ..spawning import pods
 from ..spawning.results import interpret_start_result
 from ..store import runs
+from ..store.runs import ServerSecrets
 from .bulletin import Board
+from .server_secrets import new_secrets, resolve_client_scopes, resolve_token_scopes, spawner_path
 from .steps import Step
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 STOP_TIMEOUT = 600.0
 #: Seconds one `poll` or closing hook may take.
 HOOK_TIMEOUT = 120.0
-#: The role whose scopes a server's token has where its spawner does not ask for others (rbac §8.4).
-SERVER_ROLE = "server"
 #: Seconds the `poll` may take that tells a server which has ended from one that is slow.
 LAST_LOOK_TIMEOUT = 0.8
 #: Seconds between two looks at `get_state` while `start` runs: what a plugin has created must be in the database
@@ -77,7 +75,11 @@ class Launch:
     requested_by: str = ""
     #: Raw scopes: those of the role for servers where the spawner asks for none itself, and those its owner holds.
     scopes: tuple[Sequence[str], Sequence[str]] = ((), ())
+    #: What was stored together with the wish, where nobody had to be asked first.
+    secrets: ServerSecrets | None = None
     began: float = field(default_factory=time.monotonic)
+    #: Whether the task that does the steps runs: one that does not yet would end by a cancellation without a trace.
+    entered: bool = False
     begun: list[str] = field(default_factory=list)
     phases: list[Phase] = field(default_factory=list)
     #: Set by the manager: writes one move of the life cycle under our fence.
@@ -184,82 +186,22 @@ async def _issue_secrets(launch: Launch) -> None:
     """Issue the server's token and register its OAuth client, then hand both to the spawner."""
     spawner, user, context = launch.spawner, launch.user, launch.context
     spawner._begin_run()
-    requested = await resolve_token_scopes(launch)
-    client_scopes = await resolve_client_scopes(launch)
-    token = secrets.new_token()
-    path = f"{user.name}/{spawner.name}"
+    issued = launch.secrets
+    token_scopes: list[str] = []
+    if issued is None:
+        token_scopes = await resolve_token_scopes(launch)
+        issued = new_secrets(user, spawner, await resolve_client_scopes(launch))
     spawner.handler = launch.handler
     if launch.options is not None:
         spawner.user_options = launch.options
-    access = await context.database.run(
-        runs.register_secrets,
-        launch.spawner_id,
-        launch.fence,
-        token=token,
-        scopes=requested,
-        note=f"Server at {user.base_url}{spawner_path(spawner.name)}",
-        client_id=spawner.oauth_client_id,
-        client_description=f"Server at {user.base_url}{spawner_path(spawner.name)}",
-        redirect_uri=url_path_join(user.url, spawner_path(spawner.name), "oauth_callback"),
-        client_scopes=client_scopes,
-        access_scope=f"access:servers!server={path}",
-    )
-    launch.own_token = token
-    spawner._resolved_client_scopes = client_scopes
+    if launch.secrets is None:
+        await context.database.run(runs.register_secrets, launch.spawner_id, launch.fence, issued, token_scopes)
+    launch.own_token = issued.token
+    spawner._resolved_client_scopes = list(issued.client_scopes)
     spawner.clear_state()
-    spawner.api_token = token
+    spawner.api_token = issued.token
     spawner.admin_access = context.admin_access or False
-    spawner.oauth_access_scopes = list(access)
-
-
-def spawner_path(server_name: str) -> str:
-    """Return the last path segment of a server's address, with its slash, or nothing for the default server."""
-    return f"{url_escape_path(server_name)}/" if server_name else ""
-
-
-async def resolve_token_scopes(launch: Launch) -> list[str]:
-    """Return the raw scopes for the server's own token: what is asked for, as far as its owner holds it (rbac §8.4)."""
-    spawner, context = launch.spawner, launch.context
-    requested: Any = spawner.server_token_scopes
-    if callable(requested):
-        requested = await launch.plugin("server_token_scopes", lambda: spawner.server_token_scopes(spawner))
-    default, held = launch.scopes
-    if not requested and callable(spawner.server_token_scopes):
-        default = await context.directory.role_scopes(SERVER_ROLE)
-    requested = requested or default
-    groups = launch.user.group_names
-    resolution = expand.server_token_scopes(
-        requested,
-        held,
-        launch.user.name,
-        spawner.name,
-        groups_of=lambda name: groups if name == launch.user.name else (),
-    )
-    if resolution.refused:
-        context.log.warning(
-            "The token of server %s goes without scopes that %s does not hold: %s",
-            launch.log_name,
-            launch.user.name,
-            ", ".join(sorted(resolution.refused)),
-        )
-    return sorted(resolution.granted)
-
-
-async def resolve_client_scopes(launch: Launch) -> list[str]:
-    """Return the raw scopes that browsers may be granted through this server (rbac §8.5), access scope excluded."""
-    spawner = launch.spawner
-    allowed: Any = spawner.oauth_client_allowed_scopes
-    if callable(allowed):
-        allowed = await launch.plugin(
-            "oauth_client_allowed_scopes", lambda: spawner.oauth_client_allowed_scopes(spawner)
-        )
-    scopes: list[str] = list(allowed or [])
-    roles: Any = getattr(spawner, "oauth_roles", None)
-    if callable(roles):
-        roles = await launch.plugin("oauth_roles", lambda: roles(spawner))
-    if roles and not scopes:
-        scopes = await launch.context.directory.roles_to_scopes(list(roles))
-    return scopes
+    spawner.oauth_access_scopes = [issued.access_scope, f"access:servers!user={user.name}"]
 
 
 async def _forget_secrets(launch: Launch) -> None:
@@ -515,4 +457,4 @@ async def check_still_running(launch: Launch) -> None:
     launch.stop_problem = ""
 
 
-__all__ = ["ALL_STEPS", "PHASE_OF_STEP", "SERVER_ROLE", "STEPS", "Launch", "Phase", "call_plugin", "check_still_running"]
+__all__ = ["ALL_STEPS", "PHASE_OF_STEP", "STEPS", "Launch", "Phase", "call_plugin", "check_still_running"]

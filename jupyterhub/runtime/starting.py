@@ -21,7 +21,8 @@ from ..store import grants
 from .failures import FailureTally, explain
 from .following import failed_event, last_words, relay_progress
 from .handles import Handle, Start, new_future
-from .launch import PHASE_OF_STEP, SERVER_ROLE, STEPS, Launch, check_still_running
+from .launch import PHASE_OF_STEP, STEPS, Launch, check_still_running
+from .server_secrets import SERVER_ROLE, decide_token_scopes, secrets_to_begin_with, warn_of_refused
 from .steps import Step, finish_despite_cancellation, run_steps
 from .stopping import Stops
 from .table import ServerTable
@@ -74,14 +75,22 @@ class Starts:
             raise ServerBusy(user.name, server_name, pending=pending)
         previous = handle.record.failure
         self._table.set_state(handle, lifecycle.move(handle.state, Event.START))
+        # From here on somebody may want to stop it, and must not be overheard.
+        handle.cancelled, handle.stop, handle.task = False, None, None
         try:
             await self._admit(handle, handler)
             spawner = user.renew_spawner(server_name)
-            row, scopes = await context.database.run(
+            left_behind = previous.left_behind if previous else ""
+            asked: Any = spawner.server_token_scopes
+            # What an earlier run has left is looked for first, with the token that it has.
+            secrets = None if left_behind else secrets_to_begin_with(user, spawner)
+            row, scopes, granted = await context.database.run(
                 grants.begin_run,
                 handle.record.id,
                 user.id,
-                [] if spawner.server_token_scopes else [SERVER_ROLE],
+                "" if asked else SERVER_ROLE,
+                lambda of_role, held: decide_token_scopes(user, spawner, asked or of_role, held),
+                secrets=secrets,
                 owner=context.leases.process_id,
                 options=options,
                 base_url=user.server_path(server_name),
@@ -89,6 +98,8 @@ class Starts:
             )
         except BaseException:
             self._table.set_state(handle, State.STOPPED)
+            if handle.stop is not None:
+                handle.stop.done.set_result(None)
             if previous is None:
                 self._table.forget(handle)
             raise
@@ -104,10 +115,14 @@ class Starts:
             handler=handler,
             requested_by=requested_by.name if requested_by else "",
             scopes=scopes,
-            left_behind=previous.left_behind if previous else "",
+            secrets=secrets,
+            left_behind=left_behind,
         )
+        if granted is not None:
+            # Also a start that is cancelled before its first step has these to take back.
+            launch.begun = ["close", "secrets"]
+            warn_of_refused(launch, granted)
         self._table.bind(handle, launch)
-        handle.cancelled, handle.stop = False, None
         handle.output, handle.phases = [], []
         handle.start = Start(user, server_name, new_future())
         spawner._spawn_future = handle.start.done
@@ -162,20 +177,25 @@ class Starts:
                     relay_progress(self._context, launch), name=f"progress of {handle.log_name}"
                 )
 
+        launch.entered = True
         try:
-            async with handle.lock:
-                try:
-                    if handle.record.state and launch.left_behind:
-                        await check_still_running(launch)
-                    await run_steps(steps, launch, begun=launch.begun, entering=entering)
-                    launch.end_phases()
-                    await self._table.move(handle, Event.ROUTED)
-                except LeaseLost:
-                    raise
-                except BaseException as error:
-                    began_undo = True
-                    await finish_despite_cancellation(self._abandon(handle, launch, error))
-                    return
+            try:
+                await _acquire(handle.lock)
+                if handle.cancelled:
+                    raise asyncio.CancelledError()
+                if handle.record.state and launch.left_behind:
+                    await check_still_running(launch)
+                await run_steps(steps, launch, begun=launch.begun, entering=entering)
+                launch.end_phases()
+                await self._table.move(handle, Event.ROUTED)
+            except LeaseLost:
+                raise
+            except BaseException as error:
+                began_undo = True
+                await finish_despite_cancellation(self._abandon(handle, launch, error))
+                return
+            finally:
+                handle.lock.release()
         except LeaseLost as error:
             self._stops.lose(handle, error)
             return
@@ -242,3 +262,15 @@ class Starts:
             await launch.plugin("spawn_error_hook", lambda: launch.spawner.run_spawn_error_hook(error))
         except Exception as problem:
             self._context.reporting.plugin_mistake(type(launch.spawner).__name__, f"spawn_error_hook failed: {problem}")
+
+
+async def _acquire(lock: asyncio.Lock) -> None:
+    """Acquire a lock; it is held also when this is cancelled."""
+    if lock.locked():
+        await finish_despite_cancellation(_acquire_patiently(lock))
+    else:
+        await lock.acquire()
+
+
+async def _acquire_patiently(lock: asyncio.Lock) -> None:
+    await lock.acquire()

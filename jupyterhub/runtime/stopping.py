@@ -70,11 +70,13 @@ class Stops:
             return handle.stop
         if state in (State.RENAMING, State.CHECKING):
             raise ServerBusy(user.name, server_name, pending=lifecycle.pending(state) or "check")
+        if state in STARTING and handle.stop is not None:
+            return handle.stop
         handle.stop = Stop(user, server_name, new_future())
         if state in STARTING:
             context.reporting.stopping(handle.log_name, "while it was starting")
             handle.cancelled = True
-            if handle.task is not None:
+            if handle.task is not None and handle.launch is not None and handle.launch.entered:
                 handle.task.cancel()
             return handle.stop
         self.begin(handle, Event.STOP, requested=True, why=why)

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, bindparam, delete, exists, func, insert, or_, select, update
+from sqlalchemy import and_, bindparam, delete, exists, func, insert, literal, or_, select, union_all, update
 from sqlalchemy.orm import Session
 
 from .. import orm
-from ..core import lifecycle, secrets
+from ..core import lifecycle
+from ..core.clock import aware
 from ..core.errors import LeaseLost, ServerBusy, ServerExists, ServerNotFound
+from ..core.secrets import USER_PROVIDED_ROUNDS, hash_token, token_prefix
 from ..core.shares import renamed_scopes
 from ..orm.base import naive_now
 from ..orm.own import Run
@@ -23,7 +26,7 @@ from . import loading
 from .changes import note_change
 from .leases import ADVISORY_CLASS, forget_processes
 from .statements import change_row, delete_rows, insert_row
-from .values import ServerRecord
+from .values import RunRecord, ServerAddress, ServerRecord
 
 _STOPPED = lifecycle.State.STOPPED.value
 _KEEP: Any = object()
@@ -94,6 +97,18 @@ def save_options(session: Session, spawner_id: int, options: Mapping[str, Any]) 
 # One run
 
 
+@dataclass(frozen=True, slots=True)
+class ServerSecrets:
+    """A server's own token and its OAuth client, whose secret is the same random text. Scopes are raw."""
+
+    token: str
+    note: str
+    client_id: str
+    redirect_uri: str
+    client_scopes: Sequence[str]
+    access_scope: str
+
+
 def begin(
     session: Session,
     spawner_id: int,
@@ -102,10 +117,13 @@ def begin(
     options: Mapping[str, Any] | None,
     base_url: str,
     requested_by: str = "",
+    secrets: ServerSecrets | None = None,
+    token_scopes: Iterable[str] = (),
 ) -> ServerRecord:
     """Write the wish and take the lease: state, options, address row with placeholders, a new fencing number.
 
-    `options` None keeps the stored ones. Raises ServerBusy when another Hub process has the server in motion.
+    `options` None keeps the stored ones. What `register_secrets` does is done as well where `secrets` are given.
+    Raises ServerBusy when another Hub process has the server in motion.
     """
     # Two processes that want the same server take turns here, and the second sees what the first has done.
     server = session.execute(_LOCKED_SERVER, {"server": spawner_id}).first()
@@ -116,14 +134,18 @@ def begin(
         state = lifecycle.State(run.state)
         raise ServerBusy("", server.name or "", pending=lifecycle.pending(state) or "check")
     now = naive_now()
+    stored_now = aware(now)
     # Never a number that was used before, also when the row itself was dropped in between.
     fence = max(run.fence if run else 0, int(time.time() * 1000)) + 1
     if server.server_id is not None:
         delete_rows(session, orm.Server, id=server.server_id)
-    address_id = insert_row(session, orm.Server, base_url=base_url, port=0)
-    changed: dict[str, Any] = {"server_id": address_id, "started": now, "last_activity": now}
+    address = ServerAddress(insert_row(session, orm.Server, base_url=base_url, port=0), base_url=base_url)
+    changed: dict[str, Any] = {"server_id": address.id, "started": now, "last_activity": now}
     if options is not None:
         changed["user_options"] = dict(options)
+    if secrets is not None:
+        _store_secrets(session, server.user_id, secrets, token_scopes)
+        changed["oauth_client_id"] = secrets.client_id
     _change_spawner(session, spawner_id, **changed)
     values = {
         "cookie_id": server.cookie_id,
@@ -142,12 +164,25 @@ def begin(
         insert_row(session, Run, spawner_id=spawner_id, **values)
     else:
         change_row(session, Run, {"spawner_id": spawner_id}, values)
-    return loading.find(session, spawner_id)
+    return ServerRecord(
+        id=spawner_id,
+        user_id=server.user_id,
+        user_name=server.user_name,
+        name=server.name or "",
+        display_name=server.display_name,
+        state=dict(server.state or {}),
+        started=stored_now,
+        last_activity=stored_now,
+        user_options=dict((server.user_options if options is None else options) or {}),
+        oauth_client_id=changed.get("oauth_client_id", server.oauth_client_id),
+        address=address,
+        run=RunRecord(values["state"], fence, owner, requested_by=requested_by, updated=stored_now),
+    )
 
 
 _SPAWNERS, _USERS, _RUNS = orm.Spawner.__table__.c, orm.User.__table__.c, Run.__table__.c
 _LOCKED_SERVER = (
-    select(_SPAWNERS.name, _SPAWNERS.server_id, _USERS.cookie_id)
+    select(orm.Spawner.__table__, _USERS.cookie_id, _USERS.name.label("user_name"))
     .join_from(orm.Spawner.__table__, orm.User.__table__, _USERS.id == _SPAWNERS.user_id)
     .where(_SPAWNERS.id == bindparam("server"))
     .with_for_update(of=orm.Spawner.__table__)
@@ -169,49 +204,47 @@ def _change_spawner(session: Session, spawner_id: int, **values: Any) -> None:
 
 
 def register_secrets(
-    session: Session,
-    spawner_id: int,
-    fence: int,
-    *,
-    token: str,
-    scopes: Iterable[str],
-    note: str,
-    client_id: str,
-    client_description: str,
-    redirect_uri: str,
-    client_scopes: Iterable[str],
-    access_scope: str,
-) -> list[str]:
-    """Store the server's own token and its OAuth client, whose secret is the same random text.
-
-    One round of hashing is enough for 128 random bits; sixteen thousand cost more than the rest of a start
-    (ARCHITECTURE §9). Returns the scopes that give access to the server.
-    """
+    session: Session, spawner_id: int, fence: int, secrets: ServerSecrets, token_scopes: Iterable[str]
+) -> None:
+    """Store the server's own token and its OAuth client."""
     _hold(session, spawner_id, fence)
-    user_id = session.execute(_OWNER_AND_ADDRESS_OF, {"server": spawner_id}).one().user_id
+    owner = session.execute(_OWNER_AND_ADDRESS_OF, {"server": spawner_id}).one().user_id
+    _store_secrets(session, owner, secrets, token_scopes)
+    _change_spawner(session, spawner_id, oauth_client_id=secrets.client_id)
+
+
+def _store_secrets(session: Session, user_id: int, secrets: ServerSecrets, token_scopes: Iterable[str]) -> None:
+    """One round of hashing is enough for 128 random bits; sixteen thousand cost more than the rest of a start
+    (ARCHITECTURE §9).
+    """
+    there: dict[str, list[int]] = {"token": [], "client": []}
+    keys = {"user": user_id, "note": secrets.note, "client": secrets.client_id}
+    for kind, row_id in session.execute(_SECRETS_OF_SERVER, keys):
+        there[kind].append(row_id)
     # What an earlier run may have left behind, under JupyterHub 6 for instance.
-    _delete_tokens(session, user_id, note)
+    for token_id in there["token"]:
+        _delete_token(session, token_id)
     client = {
-        "description": client_description,
-        "secret": secrets.hash_token(token, rounds=1),
-        "redirect_uri": redirect_uri,
-        "allowed_scopes": sorted({*client_scopes, access_scope}),
+        "description": secrets.note,
+        "secret": hash_token(secrets.token, rounds=1),
+        "redirect_uri": secrets.redirect_uri,
+        "allowed_scopes": sorted({*secrets.client_scopes, secrets.access_scope}),
     }
-    if not change_row(session, orm.OAuthClient, {"identifier": client_id}, client):
-        insert_row(session, orm.OAuthClient, identifier=client_id, **client)
+    if there["client"]:
+        change_row(session, orm.OAuthClient, {"identifier": secrets.client_id}, client)
+    else:
+        insert_row(session, orm.OAuthClient, identifier=secrets.client_id, **client)
     insert_row(
         session,
         orm.APIToken,
         user_id=user_id,
-        hashed=secrets.hash_token(token),
-        prefix=secrets.token_prefix(token),
+        hashed=hash_token(secrets.token),
+        prefix=token_prefix(secrets.token),
         client_id="jupyterhub",
         created=naive_now(),
-        note=note,
-        scopes=sorted(scopes),
+        note=secrets.note,
+        scopes=sorted(token_scopes),
     )
-    _change_spawner(session, spawner_id, oauth_client_id=client_id)
-    return [access_scope, f"access:servers!user={access_scope.partition('=')[2].partition('/')[0]}"]
 
 
 def adopt_token(
@@ -234,8 +267,8 @@ def adopt_token(
         session.add(
             orm.APIToken(
                 user_id=user_id,
-                hashed=secrets.hash_token(token, rounds=secrets.USER_PROVIDED_ROUNDS),
-                prefix=secrets.token_prefix(token),
+                hashed=hash_token(token, rounds=USER_PROVIDED_ROUNDS),
+                prefix=token_prefix(token),
                 client_id="jupyterhub",
                 note=note,
                 scopes=["inherit"],
@@ -243,7 +276,7 @@ def adopt_token(
         )
     client = session.scalars(select(orm.OAuthClient).where(orm.OAuthClient.identifier == client_id)).first()
     if client is not None:
-        client.secret = secrets.hash_token(token, rounds=1)
+        client.secret = hash_token(token, rounds=1)
     return True
 
 
@@ -278,14 +311,27 @@ def move(
     _hold(session, spawner_id, fence, **values)
     if address is not None:
         proto, ip, port = address
-        server_id = session.execute(_OWNER_AND_ADDRESS_OF, {"server": spawner_id}).one().server_id
-        change_row(session, orm.Server, {"id": server_id}, {"proto": proto, "ip": ip, "port": port})
-        note_change(session, orm.Server, server_id)
+        session.connection().execute(
+            _MOVE_ADDRESS, {"server": spawner_id, "new_proto": proto, "new_ip": ip, "new_port": port}
+        )
+        note_change(session, orm.Server, None)
     if spawner_state is not None:
         _change_spawner(session, spawner_id, state=dict(spawner_state))
 
 
-_TOKENS = orm.APIToken.__table__.c
+_ADDRESSES: Any = orm.Server.__table__
+_MOVE_ADDRESS = (
+    update(_ADDRESSES)
+    .where(
+        _ADDRESSES.c.id == select(_SPAWNERS.server_id).where(_SPAWNERS.id == bindparam("server")).scalar_subquery()
+    )
+    .values(proto=bindparam("new_proto"), ip=bindparam("new_ip"), port=bindparam("new_port"))
+)
+_TOKENS, _CLIENTS = orm.APIToken.__table__.c, orm.OAuthClient.__table__.c
+_SECRETS_OF_SERVER = union_all(
+    select(literal("token"), _TOKENS.id).where(_TOKENS.user_id == bindparam("user"), _TOKENS.note == bindparam("note")),
+    select(literal("client"), _CLIENTS.id).where(_CLIENTS.identifier == bindparam("client")),
+)
 _TOKENS_OF_SERVER = select(_TOKENS.id).where(_TOKENS.user_id == bindparam("user"), _TOKENS.note == bindparam("note"))
 
 

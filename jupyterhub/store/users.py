@@ -71,7 +71,8 @@ _GROUP_NAMES = (
     .join(orm.user_group_map, orm.user_group_map.c.group_id == orm.Group.id)
     .where(orm.user_group_map.c.user_id == bindparam("user"))
 )
-_ROLE_SCOPES = union_all(
+#: Two selects of the scopes of roles: those of the user, and those of the user's groups.
+ROLES_OF_USER = (
     select(orm.Role.scopes)
     .join(orm.user_role_map, orm.user_role_map.c.role_id == orm.Role.id)
     .where(orm.user_role_map.c.user_id == bindparam("user")),
@@ -80,6 +81,7 @@ _ROLE_SCOPES = union_all(
     .join(orm.user_group_map, orm.user_group_map.c.group_id == orm.group_role_map.c.group_id)
     .where(orm.user_group_map.c.user_id == bindparam("user")),
 )
+_ROLE_SCOPES = union_all(*ROLES_OF_USER)
 _SHARE_SCOPES = select(orm.Share.scopes).where(
     or_(
         orm.Share.user_id == bindparam("user"),

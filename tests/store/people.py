@@ -24,16 +24,15 @@ def begin(session: Session, user_id: int, name: str = "", *, owner: int | None =
     return runs.begin(session, server.id, owner=owner, options={"size": "small"}, base_url=f"/user/ada/{name}")
 
 
-def register(session: Session, server_id: int, fence: int, *, token: str = TOKEN) -> list[str]:
-    return runs.register_secrets(
-        session,
-        server_id,
-        fence,
+def register(session: Session, server_id: int, fence: int, *, token: str = TOKEN) -> None:
+    runs.register_secrets(session, server_id, fence, make_secrets(token), ["users:activity!user"])
+
+
+def make_secrets(token: str = TOKEN) -> runs.ServerSecrets:
+    return runs.ServerSecrets(
         token=token,
-        scopes=["users:activity!user"],
         note=NOTE,
         client_id=CLIENT,
-        client_description="ada's server",
         redirect_uri="/user/ada/oauth_callback",
         client_scopes=["read:users"],
         access_scope="access:servers!server=ada/",

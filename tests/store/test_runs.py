@@ -18,7 +18,7 @@ from jupyterhub.store import leases, loading, runs, tokens, users
 from jupyterhub.store.database import Database
 from jupyterhub.store.values import ServerRecord
 
-from .people import CLIENT, NOTE, TOKEN, begin, count, counts, make_user, register
+from .people import CLIENT, NOTE, TOKEN, begin, count, counts, make_secrets, make_user, register
 
 Opener = Callable[..., Database]
 
@@ -98,8 +98,7 @@ async def test_whoever_lost_the_lease_can_write_nothing(database: Database, writ
 async def test_secrets_are_registered_with_one_round_and_the_client_knows_its_server(database: Database) -> None:
     _, server = await started(database)
     assert server.run is not None
-    access = await database.run(register, server.id, server.run.fence)
-    assert access == ["access:servers!server=ada/", "access:servers!user=ada"]
+    await database.run(register, server.id, server.run.fence)
 
     def look(session: Session) -> tuple[Any, ...]:
         client = session.scalars(select(orm.OAuthClient).where(orm.OAuthClient.identifier == CLIENT)).one()
@@ -114,6 +113,41 @@ async def test_secrets_are_registered_with_one_round_and_the_client_knows_its_se
     identity = await database.run(tokens.find_by_token, TOKEN)
     assert identity is not None and identity.name == "ada"
     assert (await reread(database, server.id)).oauth_client_id == CLIENT
+
+
+async def test_secrets_that_need_no_decision_are_stored_with_the_wish(database: Database) -> None:
+    """The same rows as in two transactions, and the record says what a new look at the database says."""
+    user_id, first = await started(database)
+    assert first.run is not None
+    await database.run(register, first.id, first.run.fence, token="f" * 32)
+    await database.run(
+        runs.end, first.id, first.run.fence, spawner_state={"pid": 1}, failure=None, phases=[], output_tail=[]
+    )
+
+    server = await database.run(
+        runs.begin,
+        first.id,
+        owner=None,
+        options=None,
+        base_url="/user/ada/",
+        requested_by="grace",
+        secrets=make_secrets(),
+        token_scopes=["users:activity!user"],
+    )
+    assert server == await reread(database, first.id)
+    assert (server.oauth_client_id, server.user_options, server.state) == (CLIENT, {"size": "small"}, {"pid": 1})
+
+    def look(session: Session) -> tuple[Any, ...]:
+        client = session.scalars(select(orm.OAuthClient).where(orm.OAuthClient.identifier == CLIENT)).one()
+        # That of the run before is gone.
+        token = session.scalars(select(orm.APIToken)).one()
+        return client.secret, client.redirect_uri, client.description, token.hashed, token.note, token.scopes
+
+    secret, redirect, description, hashed, note, scopes = await database.read(look)
+    assert secrets.compare_token(secret, TOKEN) and secrets.compare_token(hashed, TOKEN)
+    assert (redirect, description, note, scopes) == ("/user/ada/oauth_callback", NOTE, NOTE, ["users:activity!user"])
+    assert (await database.read(counts))["servers"] == 1
+    assert server.user_id == user_id
 
 
 async def test_taking_back_leaves_nothing_but_the_server_itself(database: Database) -> None:

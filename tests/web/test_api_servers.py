@@ -7,10 +7,14 @@ import json
 from typing import Any
 
 import pytest
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 from tornado import web
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
+from jupyterhub import orm
 from jupyterhub.apihandlers.users import SpawnProgressAPIHandler, UserServerAPIHandler
+from jupyterhub.core.errors import StartCancelled
 from jupyterhub.core.lifecycle import State
 from jupyterhub.spawner import SpawnException
 
@@ -298,6 +302,41 @@ async def test_the_progress_of_a_cancelled_start_ends_as_failed(small: LiveHub) 
     events = await following
     assert events[-1]["failed"] and "cancelled" in events[-1]["message"]
     assert not any(event.get("ready") for event in events)
+
+
+@pytest.mark.parametrize("moment", ["before the wish is stored", "before the first step"])
+async def test_a_start_that_is_stopped_at_once_leaves_nothing(small: LiveHub, moment: str) -> None:
+    """However early the wish to stop it comes: the start ends as cancelled, and no token, client or address stays."""
+    user, servers = await small.user("alice"), small.context.servers
+    before = await small.context.database.read(rows_of_servers)
+    if moment == "before the first step":
+        start = await servers.start(user)
+        stops = [await servers.stop(user), await servers.stop(user)]
+    else:
+        admitted = asyncio.Event()
+        authenticator = small.context.authenticator
+
+        async def refresh(*args: Any, **kwargs: Any) -> bool:
+            await admitted.wait()
+            return True
+
+        authenticator.refresh_pre_spawn, authenticator.refresh_user = True, refresh
+        starting = asyncio.ensure_future(servers.start(user))
+        while not servers.status(user).active:
+            await asyncio.sleep(0)
+        stops = [await servers.stop(user), await servers.stop(user)]
+        admitted.set()
+        start = await starting
+    with pytest.raises(StartCancelled):
+        await start.wait(5)
+    assert [await stop.wait(5) for stop in stops] == [True, True]
+    assert servers.status(user).stopped
+    assert await small.context.database.read(rows_of_servers) == before
+
+
+def rows_of_servers(session: Session) -> list[int]:
+    models: list[Any] = [orm.Server, orm.APIToken, orm.OAuthClient]
+    return [session.scalar(select(func.count()).select_from(model)) or 0 for model in models]
 
 
 async def test_a_quiet_stream_is_kept_alive_and_ends_with_its_listener(
