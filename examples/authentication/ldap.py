@@ -1,6 +1,6 @@
 """Log in with the accounts of an LDAP directory; a group of the directory decides who may, another who administers.
 
-    pip install "jupyterhub[ldap]"
+    pip install ".[ldap,singleuser]"
     jupyterhub -f examples/authentication/ldap.py
 """
 

@@ -1,6 +1,6 @@
 """Log in by way of an OpenID Connect provider; its groups decide who may, and who administers the Hub.
 
-    pip install "jupyterhub[oauth]"
+    pip install ".[oauth,singleuser]"
     export JUPYTERHUB_CRYPT_KEY=$(openssl rand -hex 32)     # keep it: what it encrypts is lost without it
     export OAUTH_CLIENT_SECRET=...                          # from your provider
     jupyterhub -f examples/authentication/openid_connect.py
@@ -16,6 +16,7 @@ PROVIDER = os.environ.get("EXAMPLE_PROVIDER_URL", "https://id.example.org")
 c.JupyterHub.authenticator_class = "generic-oauth"
 c.GenericOAuthenticator.login_service = "Example"
 c.GenericOAuthenticator.client_id = "hub"
+c.GenericOAuthenticator.client_secret = os.environ["OAUTH_CLIENT_SECRET"]
 c.GenericOAuthenticator.oauth_callback_url = f"{HUB}/hub/oauth_callback"
 
 # These three are in the document PROVIDER/.well-known/openid-configuration.
