@@ -469,6 +469,21 @@ class LocalAuthenticator(Authenticator):
             )
 
 
+def _lack_of_rights(username: str) -> str:
+    """What is to be added to a refusal by PAM where it may be for the account that the Hub itself runs under."""
+    import os
+    import pwd
+
+    if os.geteuid() == 0:
+        return ""
+    try:
+        own = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        # A container may run under a number that has no account in it.
+        own = str(os.geteuid())
+    return "" if own == username else f". The Hub runs as {own}, not as root: it may check no password but that of {own}"
+
+
 class PAMAuthenticator(LocalAuthenticator):
     """Log in with an account of this machine and its password, through PAM.
 
@@ -555,7 +570,7 @@ class PAMAuthenticator(LocalAuthenticator):
                 refused = "the account"
                 pam.check_account(username, **options)
         except pam.PAMError as error:
-            self.log.warning("PAM refuses %s of user %r%s: %s", refused, shown, where, error)
+            self.log.warning("PAM refuses %s of user %r%s: %s%s", refused, shown, where, error, _lack_of_rights(username))
             return None
         return username
 

@@ -451,6 +451,20 @@ async def test_pam_checks_password_then_account(pam: PamThatKnows):
         assert await authenticator.get_authenticated_user(None, data) is None
 
 
+async def test_a_hub_that_is_not_root_says_so_when_pam_refuses_others(
+    pam: PamThatKnows, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    authenticator = PAMAuthenticator(allow_all=True)
+    await authenticator.get_authenticated_user(None, {"username": "ada", "password": "eve"})
+    assert "not as root" not in caplog.text
+    monkeypatch.setattr("os.geteuid", lambda: pwd.getpwnam("nobody").pw_uid)
+    await authenticator.get_authenticated_user(None, {"username": "nobody", "password": "eve"})
+    assert "not as root" not in caplog.text
+    await authenticator.get_authenticated_user(None, {"username": "ada", "password": "eve"})
+    assert "The Hub runs as nobody, not as root" in caplog.text
+
+
 async def test_pam_takes_a_one_time_password_along(pam: PamThatKnows):
     data = {"username": "ada", "password": "ada", "otp": "123456"}
     assert await PAMAuthenticator(allow_all=True).get_authenticated_user(None, data) is not None
