@@ -7,6 +7,7 @@ import concurrent.futures
 import inspect
 import logging
 import random
+import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
@@ -55,13 +56,23 @@ async def deadline(awaitable: Awaitable[T], timeout: float | None, what: str) ->
     """
     if timeout is None:
         return await awaitable
-    task = asyncio.ensure_future(awaitable)
-    try:
-        return await asyncio.wait_for(task, timeout)
-    except asyncio.TimeoutError:
-        if task.done() and not task.cancelled():
-            raise
-        raise TimeoutError(f"{what} did not finish within {timeout:g} seconds") from None
+    if sys.version_info >= (3, 11):
+        # No task is made for it: most of what is awaited here does not wait at all.
+        limit = asyncio.timeout(timeout)
+        try:
+            async with limit:
+                return await awaitable
+        except TimeoutError:
+            if not limit.expired():
+                raise
+    else:
+        task = asyncio.ensure_future(awaitable)
+        try:
+            return await asyncio.wait_for(task, timeout)
+        except asyncio.TimeoutError:
+            if task.done() and not task.cancelled():
+                raise
+    raise TimeoutError(f"{what} did not finish within {timeout:g} seconds")
 
 
 async def exponential_backoff(

@@ -9,14 +9,13 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tornado.httputil import HTTPHeaders
 
-from .aio import exponential_backoff
+from .aio import deadline, exponential_backoff
 
 __all__ = [
     "ServerAnswer",
@@ -33,6 +32,8 @@ __all__ = [
 
 ATTEMPT_TIMEOUT = 20.0
 """Seconds one attempt to get an answer may take; a server that accepts and stays silent is asked again."""
+LONGEST_HEAD = 64 * 1024
+"""Bytes of headers that are read."""
 WAIT_PROPORTION = 0.05
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
 """How long to pause between attempts: a part of the time waited so far, within these bounds in seconds."""
@@ -112,43 +113,74 @@ async def fetch_head(
     `url` may be ``http``, ``https`` or ``http+unix`` (the socket's path, percent-encoded, as host). Raises OSError
     or TimeoutError when there is no answer, ValueError when it is not HTTP.
     """
-    try:
-        return await asyncio.wait_for(_fetch_head(url, ssl_context), timeout)
-    except asyncio.TimeoutError:
-        raise TimeoutError(f"No answer from {url} within {timeout:g} seconds") from None
+    return await deadline(_fetch_head(url, ssl_context), timeout, f"GET {url}")
+
+
+class _Head(asyncio.Protocol):
+    """Sends one request and takes what comes until the end of the headers; `text` is a future of it."""
+
+    def __init__(self, url: str, request: bytes) -> None:
+        self._url, self._request, self._received = url, request, b""
+        self._transport: asyncio.Transport | None = None
+        self.text: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, end, _ = self._received.partition(b"\r\n\r\n")
+        if end:
+            self._end(head.decode("latin1"))
+        elif len(self._received) > LONGEST_HEAD:
+            self._end(ValueError(f"the headers of {self._url} are too long"))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._end(
+            error or ConnectionResetError(errno.ECONNRESET, f"{self._url} closed the connection without an answer")
+        )
+
+    def _end(self, outcome: str | Exception) -> None:
+        if self.text.done():
+            return
+        if isinstance(outcome, str):
+            self.text.set_result(outcome)
+        else:
+            self.text.set_exception(outcome)
+        self.close()
+
+    def close(self) -> None:
+        """End the connection at once: the far side of a TLS connection may never say good-bye."""
+        if self._transport is not None:
+            self._transport.abort()
 
 
 async def _fetch_head(url: str, ssl_context: ssl.SSLContext | None) -> ServerAnswer:
+    loop = asyncio.get_running_loop()
     parts = urlsplit(url)
-    host = parts.hostname or "127.0.0.1"
-    if parts.scheme.endswith("+unix"):
-        # Not `hostname`, which is lower case.
-        path_of_socket = unquote(parts.netloc.rpartition("@")[2])
-        reader, writer = await asyncio.open_unix_connection(path_of_socket)
-        host_header = "localhost"
-    else:
-        secure = parts.scheme == "https"
-        port = parts.port or (443 if secure else 80)
-        context = (ssl_context or ssl.create_default_context()) if secure else None
-        reader, writer = await asyncio.open_connection(host, port, ssl=context)
-        host_header = parts.netloc.rpartition("@")[2]
+    unix = parts.scheme.endswith("+unix")
+    netloc = parts.netloc.rpartition("@")[2]
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    lines = (f"GET {target} HTTP/1.1", f"Host: {'localhost' if unix else netloc}", "Accept: */*", "Connection: close")
+    exchange = _Head(url, ("\r\n".join(lines) + "\r\n\r\n").encode("latin1"))
     try:
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        request = f"GET {target} HTTP/1.1\r\nHost: {host_header}\r\nAccept: */*\r\nConnection: close\r\n\r\n"
-        writer.write(request.encode("latin1"))
-        await writer.drain()
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-        except asyncio.IncompleteReadError:
-            raise ConnectionResetError(errno.ECONNRESET, f"{url} closed the connection without an answer") from None
-        except asyncio.LimitOverrunError:
-            raise ValueError(f"the headers of {url} are too long") from None
+        if unix:
+            # Not `hostname`, which is lower case.
+            await loop.create_unix_connection(lambda: exchange, unquote(netloc))
+        else:
+            secure = parts.scheme == "https"
+            context = (ssl_context or ssl.create_default_context()) if secure else None
+            port = parts.port or (443 if secure else 80)
+            await loop.create_connection(lambda: exchange, parts.hostname or "127.0.0.1", port, ssl=context)
+        text = await exchange.text
     finally:
-        writer.close()
-        with suppress(OSError, asyncio.TimeoutError, ssl.SSLError):
-            # The far side of a TLS connection may never say good-bye.
-            await asyncio.wait_for(writer.wait_closed(), 1)
-    first, _, rest = head.decode("latin1").partition("\r\n")
+        exchange.close()
+        if exchange.text.done() and not exchange.text.cancelled():
+            # A failure that came together with another one is told by that.
+            exchange.text.exception()
+    first, _, rest = text.partition("\r\n")
     version, _, status = first.partition(" ")
     code, _, reason = status.partition(" ")
     if not version.startswith("HTTP/") or not code.isdigit():

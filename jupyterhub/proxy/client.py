@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from ..aio import deadline
+
 __all__ = ["APIAnswer", "APIClient"]
 
 
@@ -62,9 +64,7 @@ class APIClient:
             self._idle.clear()
             self._loop = loop
         try:
-            return await asyncio.wait_for(self._request(method, url, headers, body, context), timeout)
-        except asyncio.TimeoutError:
-            raise TimeoutError(f"{method} {url}: no answer within {timeout:g} seconds") from None
+            return await deadline(self._request(method, url, headers, body, context), timeout, f"{method} {url}")
         except ssl.SSLError:
             # One of them is a ValueError too.
             raise

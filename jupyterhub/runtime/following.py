@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import ServerNotRunning
 from ..core.lifecycle import Failure, State, pending
 from ..spawner import Spawner
+from ..spawning.base import GENERAL_PROGRESS
 from ..spawning.container_output import container_logs
 from ..spawning.hooks import call_hook
 from ..spawning.pods import pod_logs
@@ -144,6 +145,15 @@ async def _merge(context: HubContext, handle: Handle, board: Board) -> AsyncGene
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def begin_progress(context: HubContext, launch: Launch) -> asyncio.Task[None] | None:
+    """Begin to post what the spawner's `progress` tells; there is no task where it has nothing of its own to tell."""
+    spawner = launch.spawner
+    if type(spawner).progress is Spawner.progress and "progress" not in vars(spawner):
+        launch.board.post(dict(GENERAL_PROGRESS))
+        return None
+    return context.background.start(relay_progress(context, launch), name=f"progress of {launch.log_name}")
+
+
 async def relay_progress(context: HubContext, launch: Launch) -> None:
     """Post what the spawner's `progress` tells on the board of the start, for everybody, and keep its words.
 
@@ -158,8 +168,7 @@ async def relay_progress(context: HubContext, launch: Launch) -> None:
             last = event
             launch.board.post(event)
             message = str(event.get("message") or "")
-            # The general words of the base class explain nothing afterwards.
-            if message and type(spawner).progress is not Spawner.progress:
+            if message:
                 launch.messages.append(message)
     except Exception as error:
         context.reporting.plugin_mistake(type(spawner).__name__, f"progress() failed: {error}")

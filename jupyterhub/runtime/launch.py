@@ -7,6 +7,8 @@ closing hooks run (plugins §3.4). That is why `close` is the first step: its un
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import inspect
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,7 +17,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .._version import INTERFACE_VERSION, _check_version
-from ..aio import deadline, maybe_future
+from ..aio import deadline
 from ..core.clock import utcnow
 from ..core.errors import PluginMistake, ServerStillRunning
 from ..core.urls import url_path_join
@@ -131,7 +133,11 @@ async def call_plugin(context: HubContext, who: str, call: Callable[[], Any], ti
     """Await `call()` as plugins may write it, then commit or roll back their database session (ARCHITECTURE §9)."""
     failed = True
     try:
-        result = await deadline(maybe_future(call()), timeout, who)
+        result = call()
+        if isinstance(result, concurrent.futures.Future):
+            result = asyncio.wrap_future(result)
+        if inspect.isawaitable(result):
+            result = await deadline(result, timeout, who)
         failed = False
         return result
     finally:
@@ -253,12 +259,18 @@ async def _make_certificates(launch: Launch) -> None:
 async def _start_process(launch: Launch) -> None:
     """`Spawner.start` within `start_timeout`, watching its state so that a crash cannot orphan what it makes."""
     spawner = launch.spawner
-    watch = asyncio.ensure_future(_watch_state(launch))
+    watches: list[asyncio.Task[None]] = []
+    # Most starts are over before there is anything to watch.
+    alarm = asyncio.get_running_loop().call_later(
+        STATE_WATCH_INTERVAL, lambda: watches.append(asyncio.ensure_future(_watch_state(launch)))
+    )
     try:
         result = await launch.plugin("start", lambda: pods.start(spawner), float(spawner.start_timeout))
     finally:
-        watch.cancel()
-        await asyncio.gather(watch, return_exceptions=True)
+        alarm.cancel()
+        for watch in watches:
+            watch.cancel()
+            await asyncio.wait([watch])
     where = interpret_start_result(result, spawner)
     address = spawner._record.address
     if address is None:
@@ -271,8 +283,8 @@ async def _start_process(launch: Launch) -> None:
 async def _watch_state(launch: Launch) -> None:
     known: dict[str, Any] = {}
     while True:
-        await asyncio.sleep(STATE_WATCH_INTERVAL)
         known = await store_state_if_changed(launch, known)
+        await asyncio.sleep(STATE_WATCH_INTERVAL)
 
 
 async def store_state_if_changed(launch: Launch, known: dict[str, Any]) -> dict[str, Any]:
@@ -340,7 +352,7 @@ async def _wait_for_answer(launch: Launch) -> None:
             url,
             timeout=float(spawner.http_timeout),
             ssl_context=server_ssl_context(launch.context),
-            gone=lambda: process_exit_status(spawner),
+            gone=None if getattr(spawner, "proc", None) is None else lambda: process_exit_status(spawner),
         )
     except ServerSilent as error:
         await _raise_if_gone(launch, url, error)

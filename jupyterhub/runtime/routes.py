@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .. import metrics
+from ..aio import deadline
 
 if TYPE_CHECKING:
     from ..spawner import Spawner
@@ -32,7 +33,7 @@ class RouteKeeper:
         began = time.monotonic()
         status = "failure"
         try:
-            await asyncio.wait_for(self._context.proxy.add_user(user, spawner.name), ROUTE_TIMEOUT)
+            await deadline(self._context.proxy.add_user(user, spawner.name), ROUTE_TIMEOUT, "adding a route")
             status = "success"
         finally:
             metrics.PROXY_ADD_DURATION_SECONDS.labels(status=status).observe(time.monotonic() - began)
@@ -42,7 +43,7 @@ class RouteKeeper:
         began = time.monotonic()
         status = "failure"
         try:
-            await asyncio.wait_for(self._context.proxy.delete_user(user, server_name), ROUTE_TIMEOUT)
+            await deadline(self._context.proxy.delete_user(user, server_name), ROUTE_TIMEOUT, "deleting a route")
             status = "success"
         finally:
             metrics.PROXY_DELETE_DURATION_SECONDS.labels(status=getattr(metrics.ProxyDeleteStatus, status)).observe(

@@ -19,7 +19,7 @@ from ..core.errors import (
 from ..core.lifecycle import Event, State
 from ..store import grants
 from .failures import FailureTally, explain
-from .following import failed_event, last_words, relay_progress
+from .following import begin_progress, failed_event, last_words
 from .handles import Handle, Start, new_future
 from .launch import PHASE_OF_STEP, STEPS, Launch, check_still_running
 from .server_secrets import SERVER_ROLE, decide_token_scopes, secrets_to_begin_with, warn_of_refused
@@ -173,9 +173,7 @@ class Starts:
             nonlocal messages
             enter(step)
             if step.name == "process":
-                messages = self._context.background.start(
-                    relay_progress(self._context, launch), name=f"progress of {handle.log_name}"
-                )
+                messages = begin_progress(self._context, launch)
 
         launch.entered = True
         try:

@@ -49,7 +49,10 @@ from .traits import (
     TLSTraits,
 )
 
-__all__ = ["Spawner"]
+__all__ = ["GENERAL_PROGRESS", "Spawner"]
+
+#: What a start tells whose spawner has nothing of its own to tell.
+GENERAL_PROGRESS: Mapping[str, Any] = {"progress": 50, "message": "The server is being started"}
 
 
 class Spawner(
@@ -169,7 +172,7 @@ class Spawner(
 
     async def progress(self) -> AsyncGenerator[dict[str, Any], None]:
         """Yield what the user sees during a start: `progress` (0 to 100), `message`, `html_message`; all optional."""
-        yield {"progress": 50, "message": "The server is being started"}
+        yield dict(GENERAL_PROGRESS)
 
     async def _generate_progress(self) -> AsyncGenerator[dict[str, Any], None]:
         """The events of `progress` until the start is over, without those members that only the Hub may set.

@@ -9,6 +9,7 @@ only until its pod is deleted, which their `poll` does.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -70,7 +71,8 @@ async def start(spawner: Any) -> Any:
     when it will not be started again.
     """
     if not _has_pods(spawner):
-        return await maybe_future(spawner.start())
+        result = spawner.start()
+        return await (result if inspect.isawaitable(result) else maybe_future(result))
     spawner._pod_end, spawner.exit_reason = None, ""
     _drop_dead_reflectors(spawner)
     starting = asyncio.ensure_future(maybe_future(spawner.start()))
