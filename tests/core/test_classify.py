@@ -45,6 +45,10 @@ REGISTRY_AWAY = (
     'Server Error ("Get "https://registry:5000/v2/": dial tcp: lookup registry on 127.0.0.53:53: no such host")'
 )
 
+NO_MUNGE = """\
+sbatch: error: If munged is up, restart with --num-threads=10
+sbatch: error: Munge encode failed: Failed to access "/run/munge/munge.socket.2": No such file or directory (Did you start munged?)
+sbatch: error: Batch job submission failed: Protocol authentication error"""
 NO_HUB = "[E JupyterHubSingleUser] No Hub at http://hub:8081/hub/api (attempt 1 of 5): [Errno -2] Name or service not known"
 
 TABLE: list[tuple[str, dict[str, Any]]] = [
@@ -372,6 +376,7 @@ def test_causes(cause: str, evidence: dict[str, Any]) -> None:
         ({"exit_status": -15}, "SIGTERM"),
         ({"exit_status": 255}, "signal 127"),
         ({"error_type": "APIError", "message": REGISTRY_AWAY}, "container image registry:5000/labb is not there"),
+        ({"error_type": "RuntimeError", "message": NO_MUNGE}, "does not answer: sbatch: error: Munge encode failed: Failed to"),
         ({"exit_status": 1, "phase": "connecting", "output": NO_HUB}, "could not reach the Hub at http://hub:8081/hub/api."),
         ({"error_type": "SpawnException", "message": "Not on Sundays"}, "Not on Sundays"),
         ({"error_type": "RuntimeError", "message": "who\n  knows"}, "RuntimeError: who knows"),

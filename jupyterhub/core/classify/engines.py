@@ -88,7 +88,7 @@ ENGINE_RULES: Final[tuple[Rule, ...]] = (
     Saying(
         "engine-unreachable",
         r"Cannot connect to the Docker daemon|Error while fetching server API version|Is the docker daemon running|"
-        r"Unable to contact slurm controller|Could not establish a configuration source|Failed to connect to (?:system scope )?bus|cannot connect to server|"
+        r"Unable to contact slurm controller|Munge (?:en|de)code failed|Could not establish a configuration source|Failed to connect to (?:system scope )?bus|cannot connect to server|"
         r"MaxRetryError|Max retries exceeded with url|\('Connection aborted\.'",
         "The system that runs the servers does not answer: {line}",
         _AWAY,
