@@ -204,6 +204,15 @@ TABLE: list[tuple[str, dict[str, Any]]] = [
             "message": "The server's process could not be prepared: PermissionError: [Errno 13] Permission denied: '/home/a'",
         },
     ),
+    (
+        "directory-missing",
+        {
+            "phase": "connecting",
+            "exit_status": 1,
+            "output": "[C] Bad config encountered during initialization: No such directory: ''/home/a/notebooks''\n",
+        },
+    ),
+    ("exited", {"exit_status": 1, "output": "mkdir: No such directory: 'x'\nboom"}),
     ("disk-full", {"exit_status": 1, "output": "cp: error writing 'x': Disk quota exceeded"}),
     ("wrong-version", {"exit_status": 1, "output": "ImportError: cannot import name 'x' from 'jupyterhub.utils'"}),
     ("wrong-version", {"exit_status": 2, "output": "notes: error: unrecognized arguments: --ip=127.0.0.1"}),

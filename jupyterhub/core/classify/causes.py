@@ -41,6 +41,9 @@ CAUSES: Final[Mapping[str, Cause]] = MappingProxyType(
             "The server's software does not fit", "What the server runs is too old, too new, or does not fit together."
         ),
         "no-account": Cause("There is no account", "The user has no account on the machine that runs the servers."),
+        "directory-missing": Cause(
+            "The server's directory does not exist", "What `Spawner.notebook_dir` names is not there for this user."
+        ),
         "home-unusable": Cause("The home directory cannot be used", "It is missing, or the user may not enter it."),
         "permission-denied": Cause("Something may not be used", "The server may not use a file that it needs."),
         "disk-full": Cause("There is no space left", "A disk is full, or a quota of disk space is used up."),

@@ -136,6 +136,18 @@ def _home(given: Evidence) -> Verdict | None:
     )
 
 
+def _directory_missing(given: Evidence) -> Verdict | None:
+    # In the words of Jupyter Server, which puts the path into two pairs of quotes.
+    match = search(r"No such (?:directory|notebook dir): '+(?P<path>[^'\n]+)'+\s*$", given.last_line)
+    if match is None:
+        return None
+    return Verdict(
+        "directory-missing",
+        f"The directory in which the server should open does not exist: {match.group('path')}",
+        "Make it, or ask the administrator to make it for everybody or to correct Spawner.notebook_dir.",
+    )
+
+
 def _port_taken(given: Evidence) -> Verdict | None:
     if given.errno == errors_of_system.EADDRINUSE or search(
         r"Address already in use|port \d+ is (?:already in use|not available)|port is already allocated", given.text
@@ -159,7 +171,8 @@ def _command_not_executable(given: Evidence) -> Verdict | None:
     return Verdict(
         "command-not-executable",
         f"{_command(named)} is there but cannot be executed.",
-        "The administrator has to make it executable, or install the one for this system.",
+        "The administrator has to make it executable for the account that the server runs under, with the interpreter "
+        "that its first line names and the directories of both, or install the one for this system.",
     )
 
 
@@ -215,6 +228,7 @@ PROGRAM_RULES: Final[tuple[Rule, ...]] = (_over_limit, _disk_full, _out_of_memor
 FILE_RULES: Final[tuple[Rule, ...]] = (
     _no_account,
     _home,
+    _directory_missing,
     _port_taken,
     _command_not_executable,
     _command_missing,
