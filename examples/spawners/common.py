@@ -23,8 +23,8 @@ c.ConfigurableHTTPProxy.pid_file = str(here / "jupyterhub-proxy.pid")
 c.LocalProcessSpawner.runtime_dir = str(here / "run")
 
 # Nobody is checked but for the password, which is why this listens on the loopback interface only.
-c.JupyterHub.authenticator_class = "dummy"
-c.DummyAuthenticator.password = password
+c.JupyterHub.authenticator_class = "shared-password"
+c.SharedPasswordAuthenticator.user_password = password
 c.Authenticator.allow_all = True
 
 print(f"\n    {url}/    log in with the password   {password}\n", file=sys.stderr)

@@ -3,7 +3,7 @@
     jupyterhub -f examples/spawners/s4_configuration.py
 
 Log in with the name of an account of this machine, whose home is below /home: with your own, or as root with
-anybody's.
+anybody's. The directory `notebooks` has to be there; a server does not make the one it opens.
 """
 
 import os
