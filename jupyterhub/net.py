@@ -113,7 +113,10 @@ async def fetch_head(
     `url` may be ``http``, ``https`` or ``http+unix`` (the socket's path, percent-encoded, as host). Raises OSError
     or TimeoutError when there is no answer, ValueError when it is not HTTP.
     """
-    return await deadline(_fetch_head(url, ssl_context), timeout, f"GET {url}")
+    try:
+        return await deadline(_fetch_head(url, ssl_context), timeout, f"GET {url}")
+    except asyncio.TimeoutError:
+        raise TimeoutError(f"No answer from {url} within {timeout:g} seconds") from None
 
 
 class _Head(asyncio.Protocol):

@@ -25,6 +25,7 @@ from traitlets import (
     Dict,
     List,
     TraitError,
+    TraitType,
     Unicode,
     default,
     validate,
@@ -91,6 +92,8 @@ class Spawner(
     _jupyterhub_version: str | None = None
     _resolved_client_scopes: list[str] | None = None
     _loading_config = False
+    #: Of exactly this class.
+    _configurable_traits: dict[str, TraitType[Any, Any]] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -110,6 +113,20 @@ class Spawner(
         super().__init__(*args, **kwargs)
         if server is not None and self._record.server is None:
             self.server = server
+
+    def traits(self, **metadata: Any) -> dict[str, TraitType[Any, Any]]:
+        """All traits by name, or those with this metadata.
+
+        Each object asks for those with ``config=True`` when it is made, and for every class they are always the same.
+        """
+        if metadata != {"config": True}:
+            return super().traits(**metadata)
+        cls = type(self)
+        known: dict[str, TraitType[Any, Any]] | None = vars(cls).get("_configurable_traits")
+        if known is None:
+            known = super().traits(**metadata)
+            cls._configurable_traits = known
+        return dict(known)
 
     def _load_config(self, cfg: Any, section_names: Any = None, traits: Any = None) -> None:
         # Traits made from annotations are strict with configuration only.

@@ -15,7 +15,7 @@ from ..decisions import YES, Decision, no
 from ..errors import InvalidScope
 from .grammar import Scope
 
-__all__ = ["ALL", "AllType", "FilterSet", "Membership", "Resource", "ScopeSet", "decide_access", "membership"]
+__all__ = ["ALL", "AllType", "FilterSet", "Membership", "Resource", "ScopeCollector", "ScopeSet", "decide_access", "membership"]
 
 Membership: TypeAlias = Callable[[str], Collection[str]]
 """From the name of a user to the names of the groups that the user is in."""
@@ -97,21 +97,10 @@ class ScopeSet:
         """
         if isinstance(scopes, str):
             scopes = (scopes,)
-        wide: set[str] = set()
-        narrow: dict[str, dict[str, set[str]]] = {}
+        collector = ScopeCollector()
         for item in scopes:
-            scope = item if isinstance(item, Scope) else Scope.parse(item)
-            if scope.kind is None:
-                wide.add(scope.name)
-            elif scope.value is None or not scope.value:
-                raise InvalidScope(str(scope), "its filter has no value")
-            else:
-                narrow.setdefault(scope.name, {}).setdefault(scope.kind, set()).add(scope.value)
-        entries: dict[str, FilterSet] = dict.fromkeys(wide, ALL)
-        for name, kinds in narrow.items():
-            if name not in entries:
-                entries[name] = {kind: frozenset(values) for kind, values in kinds.items()}
-        return cls(entries)
+            collector.add((item if isinstance(item, Scope) else Scope.parse(item),))
+        return collector.collected()
 
     @property
     def expanded(self) -> frozenset[str]:
@@ -274,6 +263,37 @@ class ScopeSet:
 
     def __or__(self, other: ScopeSet) -> ScopeSet:
         return self.union(other)
+
+
+class ScopeCollector:
+    """Takes scopes one after the other, and makes a set of them."""
+
+    def __init__(self) -> None:
+        self._wide: set[str] = set()
+        self._narrow: dict[str, dict[str, set[str]]] = {}
+
+    def add(self, scopes: Iterable[Scope]) -> None:
+        """Take these. Raises InvalidScope for a filter without a value."""
+        for scope in scopes:
+            self.add_names((scope.name,), scope.kind, scope.value)
+
+    def add_names(self, names: Iterable[str], kind: str | None = None, value: str | None = None) -> None:
+        """Take the scopes of these names, all with the same filter. Raises InvalidScope for one without a value."""
+        if kind is None:
+            self._wide.update(names)
+            return
+        for name in names:
+            if not value:
+                raise InvalidScope(str(Scope(name, kind, value)), "its filter has no value")
+            self._narrow.setdefault(name, {}).setdefault(kind, set()).add(value)
+
+    def collected(self) -> ScopeSet:
+        """Return the set. Redundant entries go: an unfiltered scope swallows the filtered ones of its name."""
+        entries: dict[str, FilterSet] = dict.fromkeys(self._wide, ALL)
+        for name, kinds in self._narrow.items():
+            if name not in entries:
+                entries[name] = {kind: frozenset(values) for kind, values in kinds.items()}
+        return ScopeSet(entries)
 
 
 def _intersect_filters(

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..errors import ScopeNotFound, ScopesNotHeld
-from .algebra import Membership, ScopeSet
+from .algebra import Membership, ScopeCollector, ScopeSet
 from .catalogue import SELF_SCOPES, names_below
-from .grammar import check_scopes_exist, split_scope
+from .grammar import Scope, check_scopes_exist, split_scope
 
 __all__ = [
     "ClientRef",
@@ -80,16 +80,17 @@ def expand_scope(scope: str) -> frozenset[str]:
     Names that begin with ``read:user`` are left out under a ``!server`` filter, which says nothing about
     users. Raises ScopeNotFound.
     """
+    names, filter_text = _names_in(scope), split_scope(scope)[1]
+    return frozenset(f"{each}!{filter_text}" for each in names) if filter_text else frozenset(names)
+
+
+def _names_in(scope: str) -> list[str]:
     name, filter_text = split_scope(scope)
     try:
         names = names_below(name)
     except KeyError:
         raise ScopeNotFound(scope) from None
-    if not filter_text:
-        return frozenset(names)
-    if filter_text.startswith("server"):
-        names = [each for each in names if not each.startswith("read:user")]
-    return frozenset(f"{each}!{filter_text}" for each in names)
+    return [each for each in names if not each.startswith("read:user")] if filter_text.startswith("server") else names
 
 
 def expand(
@@ -103,7 +104,7 @@ def expand(
 
     Raises ScopeNotFound, unless `drop_unknown`: stored scopes may have lost their definition since.
     """
-    found: set[str] = set()
+    found = ScopeCollector()
     dropped: list[str] = []
     unknown: list[str] = []
     targets = {"user": None, "service": None, "server": client.server_path if client else None}
@@ -115,25 +116,26 @@ def expand(
         if text == "self":
             if owner is not None and owner.kind == "user":
                 for each in SELF_SCOPES:
-                    found |= expand_scope(f"{each}!user={owner.name}")
+                    found.add_names(names_below(each), "user", owner.name)
             else:
                 dropped.append(text)
             continue
         try:
-            names = expand_scope(text)
+            names = _names_in(text)
         except ScopeNotFound:
             if not drop_unknown:
                 raise
             unknown.append(text)
             continue
-        kind = split_scope(text)[1]
-        if kind not in targets:
-            found |= names
-        elif (target := targets[kind]) is None:
-            dropped.append(text)
+        scope = Scope.parse(text)
+        if scope.value is None and scope.kind in targets:
+            if (target := targets[scope.kind]) is None:
+                dropped.append(text)
+            else:
+                found.add_names(names, scope.kind, target)
         else:
-            found.update(f"{each}={target}" for each in names)
-    return Expansion(ScopeSet.parse(found), tuple(sorted(dropped)), tuple(sorted(unknown)))
+            found.add_names(names, scope.kind, scope.value)
+    return Expansion(found.collected(), tuple(sorted(dropped)), tuple(sorted(unknown)))
 
 
 def expand_scopes(
