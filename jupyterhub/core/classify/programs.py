@@ -192,12 +192,16 @@ def _command_missing(given: Evidence) -> Verdict | None:
         if not _is_command(named, given):
             # Some other file is missing; the error itself says which.
             return None
-    elif not named and given.exit_status != 127 and not search(r"code=exited, status=203/EXEC", given.text):
+    elif not named and search(r"code=exited, status=203/EXEC", given.text):
+        # systemd does not always say which, nor whether it is missing or closed to the account.
+        named = given.command
+    elif not named and given.exit_status != 127:
         return None
     return Verdict(
         "command-not-found",
         f"{_command(named)} was not found.",
-        "The administrator has to install it where the server runs, or correct Spawner.cmd.",
+        "The administrator has to install it where the server runs, in a directory that the server's account may enter, or "
+        "correct Spawner.cmd.",
     )
 
 
