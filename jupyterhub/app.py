@@ -235,7 +235,8 @@ Try it out on another port, below a path:
         if self.subapp:
             return
         if self.extra_args:
-            self.fail(f"Not understood: {shlex.join(self.extra_args)}; see jupyterhub --help")
+            hint = "a configuration file is given with -f" if os.path.isfile(self.extra_args[0]) else "see jupyterhub --help"
+            self.fail(f"Not understood: {shlex.join(self.extra_args)}; {hint}")
         if self.generate_config:
             return
         self.load_configuration()

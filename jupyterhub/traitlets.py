@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import sys
+from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from inspect import cleandoc
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ from traitlets import Union as _Union
 from traitlets.config import Configurable
 from traitlets.utils.importstring import import_item
 
-from .core.known_plugins import find_by_module, find_by_name
+from .core.known_plugins import find_by_module, find_by_name, names_in
 from .core.urls import normalise_base_url
 
 __all__ = [
@@ -176,10 +177,12 @@ class EntryPointType(Type):  # type: ignore[type-arg]
         try:
             return super().validate(obj, value)
         except TraitError as error:
-            names = ", ".join(sorted(self.load_entry_points())) or "none"
+            registered = sorted(self.load_entry_points())
+            near = get_close_matches(str(value).lower(), {*registered, *names_in(self.entry_point_group)}, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
             raise TraitError(
                 f"The {self.name!r} trait of {type(obj).__name__} must be a class derived from {self._base_name()}, "
-                f"its import path, or a registered name ({names}), not {value!r}: {error}"
+                f"its import path, or a registered name ({', '.join(registered) or 'none'}), not {value!r}{hint}"
             ) from error
 
     def _resolve_name(self, obj: Any, name: str) -> Any:
@@ -199,7 +202,15 @@ class EntryPointType(Type):  # type: ignore[type-arg]
         else:
             path = package.classes[name.lower()]
         if package is None:
-            return name
+            if "." not in name:
+                return name
+            try:
+                return import_item(name)
+            except Exception as error:
+                hint = ""
+                if isinstance(error, ModuleNotFoundError):
+                    hint = ". A module of your own has to be installed where the Hub runs, or in a directory of PYTHONPATH"
+                raise TraitError(f"{cannot}: it cannot be imported: {error}{hint}") from error
         if importlib.util.find_spec(path.partition(".")[0]) is None:
             raise TraitError(f"{cannot}: {package.advice}")
         try:

@@ -1,6 +1,7 @@
 """Reading configuration files, and saying what is wrong with them (config §1)."""
 
 import os
+from types import TracebackType
 from typing import Any
 
 from traitlets import TraitError
@@ -8,9 +9,17 @@ from traitlets.config import Config
 from traitlets.config.loader import ConfigFileNotFound, JSONFileConfigLoader, PyFileConfigLoader
 
 from ..core.known_plugins import find_by_import
-from .mistakes import explain_wrong_value, find_mistakes, find_places
+from .mistakes import check_values, explain_wrong_value, find_mistakes, find_places
 
 DEFAULT_CONFIG_FILE = "jupyterhub_config.py"
+
+
+def _within(file: str, traceback: TracebackType | None) -> TracebackType | None:
+    """Return a traceback from where it enters a file on: how the Hub came to read it tells its author nothing."""
+    rest = traceback
+    while rest is not None and rest.tb_frame.f_code.co_filename != file:
+        rest = rest.tb_next
+    return rest
 
 
 class ConfigurationFiles:
@@ -34,7 +43,9 @@ class ConfigurationFiles:
     def load_configuration(self) -> None:
         """Read the configuration file and say what in it is not a setting. Ends with status 1 when it cannot."""
         path = os.path.abspath(os.path.expanduser(self.config_file))
-        if os.path.exists(path):
+        if os.path.isdir(path):
+            self.fail(f"{path} is a directory; -f takes a configuration file")
+        elif os.path.exists(path):
             self.load_config_file(os.path.basename(path), path=os.path.dirname(path))
         elif self.config_file != DEFAULT_CONFIG_FILE:
             self.fail(f"The configuration file {path} does not exist")
@@ -57,7 +68,10 @@ class ConfigurationFiles:
             except ConfigFileNotFound:
                 continue
             except Exception as error:
-                self.log.critical("The configuration file %s cannot be read", loader.full_filename, exc_info=True)
+                self.log.critical(
+                    "The configuration file %s cannot be read", loader.full_filename,
+                    exc_info=(type(error), error, _within(loader.full_filename, error.__traceback__)),
+                )
                 if isinstance(error, ModuleNotFoundError) and (package := find_by_import(error.name or "")):
                     self.log.critical("It imports %s: %s", error.name, package.advice)
                 self.exit(1)
@@ -109,6 +123,11 @@ class ConfigurationFiles:
         sections = ("EventLogger", "Application", "SingletonConfigurable", "LoggingConfigurable", "Configurable")
         for mistake in find_mistakes(self.config, classes, find_places(self._loaded_config_files), sections):
             self.log.warning("%s", mistake)
+        # Authenticator and proxy are made at the start, and check theirs themselves; spawners are made much later.
+        try:
+            check_values(self.config, self.spawner_class)
+        except TraitError as error:
+            self.fail(self._explained(error))
 
     def fail(self, sentence: object, status: int = 1) -> None:
         """End with a sentence for whoever started the Hub."""

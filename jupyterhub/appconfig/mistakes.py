@@ -13,7 +13,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-__all__ = ["Mistake", "Place", "explain_wrong_value", "find_mistakes", "find_places"]
+from traitlets import TraitError
+from traitlets.config import Configurable
+from traitlets.config.loader import DeferredConfig, LazyConfigValue
+
+__all__ = ["Mistake", "Place", "check_values", "explain_wrong_value", "find_mistakes", "find_places"]
 
 #: How alike two names have to be before one is offered for the other, from 0 to 1.
 LIKENESS = 0.7
@@ -110,6 +114,36 @@ def find_mistakes(
                 Mistake(section, name, f"{section}.{near}" if near else "", (places or {}).get((section, name)))
             )
     return found
+
+
+def check_values(config: Mapping[str, Any], cls: type[Configurable]) -> None:
+    """Check the values that objects of a class would get from `config`, without making one.
+
+    Of a setting given in several sections only the one that counts is checked.
+
+    Raises TraitError for the first value that the setting does not take.
+    """
+    settings: dict[str, Any] = {}
+    for section in cls.section_names():
+        settings.update(config.get(section, {}))
+    traits = cls.class_traits(config=True)
+    # Traits ask for an object, to name its class. This one is not initialised: making a spawner is for its plugin.
+    nobody = cls.__new__(cls)
+    nobody._cross_validation_lock = True  # type: ignore[attr-defined]
+    for name, value in settings.items():
+        trait = traits.get(name)
+        # What extends a default needs the object.
+        if trait is None or isinstance(value, LazyConfigValue):
+            continue
+        try:
+            trait._validate(nobody, value.get_value(trait) if isinstance(value, DeferredConfig) else value)
+        except TraitError as error:
+            if f"'{name}'" in str(error):
+                raise
+            raise TraitError(f"{cls.__name__}.{name}: {error}") from error
+        except Exception:
+            # A plugin's own check that needs more than a class will say so when a server starts.
+            continue
 
 
 def _nearest(name: str, names: Iterable[str], likeness: float) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["KNOWN_PACKAGES", "KnownPackage", "find_by_import", "find_by_module", "find_by_name"]
+__all__ = ["KNOWN_PACKAGES", "KnownPackage", "find_by_import", "find_by_module", "find_by_name", "names_in"]
 
 
 @dataclass(frozen=True)
@@ -158,3 +158,8 @@ def find_by_module(group: str, path: str) -> KnownPackage | None:
 def find_by_import(module: str) -> KnownPackage | None:
     """Return the package of any setting that brings a module such as ``ldapauthenticator``."""
     return next((found for group in KNOWN_PACKAGES if (found := find_by_module(group, module))), None)
+
+
+def names_in(group: str) -> set[str]:
+    """Return the short names of a setting's classes, whether their packages are installed or not."""
+    return {name for package in KNOWN_PACKAGES.get(group, ()) for name in package.classes}

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from traitlets import TraitError
+from traitlets import TraitError, Unicode, validate
 from traitlets.config import Config
+from traitlets.config.loader import DeferredConfigString
 
 from jupyterhub.app import JupyterHub
-from jupyterhub.appconfig.mistakes import explain_wrong_value, find_mistakes, find_places
+from jupyterhub.appconfig.mistakes import check_values, explain_wrong_value, find_mistakes, find_places
 from jupyterhub.auth import Authenticator, DummyAuthenticator, PAMAuthenticator
 from jupyterhub.core.urls import subdomain_hook_idna, subdomain_hook_legacy
 from jupyterhub.proxy import ConfigurableHTTPProxy
@@ -178,6 +179,10 @@ def test_classes_by_name_and_path():
     assert issubclass(hub().proxy_class, ConfigurableHTTPProxy)
     with pytest.raises(TraitError, match=r"registered name .*dummy.* not 'nope'"):
         _ = hub(authenticator_class="nope").authenticator_class
+    with pytest.raises(TraitError, match=r"not 'dokcer'; did you mean 'docker'\?"):
+        _ = hub(spawner_class="dokcer").spawner_class
+    with pytest.raises(TraitError, match=r"cannot be imported: No module named 'no_such_module'.* PYTHONPATH"):
+        _ = hub(spawner_class="no_such_module.Spawner").spawner_class
     with pytest.raises(TraitError, match=r"jupyterhub\.auth\.Authenticator"):
         _ = hub(authenticator_class=Spawner).authenticator_class
 
@@ -236,6 +241,28 @@ def test_a_wrong_value_is_told_with_its_line(tmp_path: Path):
         JupyterHub(config=config)
     text = explain_wrong_value(caught.value, find_places([file]))
     assert "'port'" in text and "'x'" in text and "int" in text and f"{file}, line 8" in text
+
+
+def test_values_of_a_class_are_checked_without_making_one():
+    class Careful(SimpleLocalProcessSpawner):
+        def __init__(self, **kwargs: object):
+            raise AssertionError("made")
+
+        level = Unicode().tag(config=True)
+
+        @validate("level")
+        def _check_level(self, proposal: object):
+            return self.user.name
+
+    good = Config({"Spawner": {"start_timeout": 5, "mem_limit": "2G", "cmd": "x"}, "Careful": {"level": "a"}})
+    good.Spawner.args.append("--debug")
+    check_values(good, Careful)
+    check_values(Config({"Spawner": {"mem_limit": "2 gigs"}, "Careful": {"mem_limit": "2G"}}), Careful)
+    check_values(Config({"SomeSpawner": {"start_timeout": "sixty"}}), Careful)
+    check_values(Config({"Spawner": {"start_timeout": DeferredConfigString("60")}}), Careful)
+    for name, value in {"start_timeout": "sixty", "mem_limit": "2 gigs", "default_url": 1}.items():
+        with pytest.raises(TraitError, match=f"{name}.*{value}"):
+            check_values(Config({"Spawner": {name: value}}), Careful)
 
 
 def test_setting_what_is_not_a_setting_is_a_mistake():

@@ -123,6 +123,8 @@ def test_help_explains_options_and_settings(shell: Shell):
 def test_what_is_not_understood_is_named(shell: Shell):
     done = shell.run("foo", "bar baz")
     assert done.returncode == 1 and "foo 'bar baz'" in done.stderr
+    (shell.directory / "mine.py").write_text("")
+    assert "a configuration file is given with -f" in shell.run("mine.py").stderr
     assert shell.run("--nope").returncode == 2
     assert shell.run("-y").returncode == 2
 
@@ -133,6 +135,8 @@ def test_what_is_not_understood_is_named(shell: Shell):
 def test_a_file_that_is_not_there(shell: Shell):
     done = shell.run("-f", "missing.py")
     assert done.returncode == 1 and "missing.py does not exist" in done.stderr
+    done = shell.run("-f", ".")
+    assert done.returncode == 1 and "is a directory" in done.stderr
     assert shell.run("--generate-config", "-f", "missing.py").returncode == 0
     assert (shell.directory / "missing.py").exists()
 
@@ -195,7 +199,10 @@ def test_show_config_does_the_whole_start_up(shell: Shell):
         ("c.JupyterHub.port = 'x'", r"'port'.*int.*'x'.*line 1"),
         ("\nc.Spawner.mem_limit = '2gigs'\nc.JupyterHub.bind_url = 'nonsense'", r"nonsense.*line 3"),
         ("c.JupyterHub.authenticator_class = 'nope'", r"dummy.*pam.*'nope'.*line 1"),
-        ("raise RuntimeError('boo')", r"RuntimeError: boo"),
+        ("c.Spawner.mem_limit = '2gigs'", r"2gigs.*line 1"),
+        ("c.Spawner.start_timeout = 'sixty'", r"'start_timeout'.*'sixty'.*line 1"),
+        ("raise RuntimeError('boo')", r"cannot be read\s+Traceback[^\n]+\n[^\n]+jupyterhub_config\.py.*RuntimeError: boo"),
+        ("c.JupyterHub.port = ", r"cannot be read\s+File [^\n]+jupyterhub_config\.py\", line 1.*SyntaxError"),
         ("c.JupyterHub.load_roles = [{'name': 'r1'}]", r"'r1' is not a valid role name"),
         ("c.JupyterHub.load_roles = [{'scopes': []}]", r"name"),
         ("c.JupyterHub.load_roles = [{'name': 'role', 'scopes': ['nope']}]", r"nope"),
