@@ -18,6 +18,7 @@ from ..core.errors import (
     InvalidRequest,
     ShareCodeNotFound,
     StartCancelled,
+    StartFailed,
     UserNotFound,
 )
 from ..core.lifecycle import State
@@ -178,7 +179,11 @@ class SpawnHandler(ServerPage):
             if form:
                 self.finish(await self._shown(self._render_form(user, form)))
                 return
-            await self._wrap_spawn_single_user(user, server_name, display_name, spawner, pending_url)
+            try:
+                await self._wrap_spawn_single_user(user, server_name, display_name, spawner, pending_url)
+            except StartFailed:
+                # There is no form to choose anew in; where the start is followed, its failure is explained.
+                self.redirect(pending_url)
             return
         try:
             options = await maybe_future(spawner.options_from_query(query))

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from tornado import web
 
-from jupyterhub.core.errors import TooManyStarts
+from jupyterhub.core.errors import StartFailed, TooManyStarts
 from jupyterhub.core.lifecycle import Failure, State
 
 from .fakes import AskingSpawner, Browser, PlayedHub, text_of
@@ -148,6 +148,17 @@ async def test_what_fails_at_once_is_answered_where_the_person_is(hub: PlayedHub
     assert "spawn-error-msg" in page and "<b>Pick another</b>" in page and 'id="mode"' in page
     answer = await browser.get("/hub/spawn?opt-mode=x&next=%2Fhub%2Ftoken")
     assert answer.code == 409 and 'action="/hub/spawn?next=%2Fhub%2Ftoken"' in text_of(answer)
+
+
+async def test_a_start_without_choices_that_fails_at_once_is_explained_where_starts_are_followed(hub: PlayedHub) -> None:
+    browser = await hub.logged_in("ada")
+    hub.servers.fail_with = StartFailed(message="The command was not found.")
+    answer = await browser.get("/hub/spawn?next=/hub/token")
+    assert (answer.code, answer.headers["Location"]) == (302, "/hub/spawn-pending/ada?next=%2Fhub%2Ftoken")
+    hub.settings["spawner_class"] = AskingSpawner
+    hub.people["ada"].spawners.clear()
+    answer = await browser.post("/hub/spawn", {"mode": "x", "_xsrf": browser.cookie("_xsrf")})
+    assert answer.code == 500 and "The command was not found." in text_of(answer) and 'id="mode"' in text_of(answer)
 
 
 async def test_options_that_cannot_be_read_are_answered_with_the_form(hub: PlayedHub) -> None:
