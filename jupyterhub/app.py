@@ -274,6 +274,9 @@ Try it out on another port, below a path:
                 handler.setFormatter(formatter)
             if handler not in self.log.handlers:
                 self.log.addHandler(handler)
+        if self.log.handlers:
+            # What no handler wants is not even put together; one without a level wants everything.
+            self.log.setLevel(max(1, min(handler.level for handler in self.log.handlers)))
         for library in (app_log, access_log, gen_log):
             library.name = self.log.name
         for logger in (app_log, access_log, gen_log, logging.getLogger("oauthlib"), logging.getLogger("jupyterhub")):

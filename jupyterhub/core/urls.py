@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, TypeAlias
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -36,9 +37,13 @@ SubdomainHook: TypeAlias = Callable[[str, str, str], str]
 """(name, domain, kind) → host name; kind is ``"user"`` or ``"service"``."""
 
 
+#: Results kept: one request or start asks for the paths of the same user again and again.
+REMEMBERED: Final = 512
+
 # -- paths ---------------------------------------------------------------------------------------------------
 
 
+@lru_cache(REMEMBERED)
 def url_path_join(*pieces: str) -> str:
     """Join with single slashes between; a first leading and a last trailing slash stay (plugins §10)."""
     inner = [stripped for piece in pieces if (stripped := piece.strip("/"))]
@@ -53,6 +58,7 @@ def url_path_join(*pieces: str) -> str:
     return joined
 
 
+@lru_cache(REMEMBERED)
 def url_escape_path(text: str, safe: str = "@~") -> str:
     """Percent-encode everything but letters, digits, ``_.-`` and `safe`."""
     return quote(text, safe=safe)

@@ -53,13 +53,17 @@ class Phase:
     name: str
     started: datetime
     ended: datetime | None = None
+    _told: dict[str, Any] | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "phase": self.name,
-            "started": self.started.isoformat(),
-            "ended": self.ended.isoformat() if self.ended else None,
-        }
+        """Return it with texts for times; one that is over is told with every later one, and always the same."""
+        if self._told is None or (self.ended is not None and self._told["ended"] is None):
+            self._told = {
+                "phase": self.name,
+                "started": self.started.isoformat(),
+                "ended": self.ended.isoformat() if self.ended else None,
+            }
+        return self._told
 
 
 @dataclass

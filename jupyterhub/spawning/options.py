@@ -96,10 +96,10 @@ async def apply_user_options(spawner: Spawner, options: Mapping[str, Any]) -> No
     try:
         handled = False
         loader = spawner.load_user_options
+        overridden = getattr(loader, "__func__", loader) is not _base(spawner).load_user_options
         # kubespawner defines it without argument and calls it by itself.
-        if accepts_positional(loader, 1):
-            overridden = type(spawner).load_user_options is not _base(spawner).load_user_options
-            handled = overridden or bool(spawner.profiles)
+        if (overridden or spawner.profiles) and accepts_positional(loader, 1):
+            handled = True
             await maybe_future(loader(dict(options)))
         setting: Any = spawner.apply_user_options
         if setting is None:

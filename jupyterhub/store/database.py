@@ -32,6 +32,7 @@ from ..orm import engine as engines
 from .changes import Change, note_change, take_changes, watch
 from .leases import ADVISORY_CLASS
 from .sqlite import FileLock, HubAlreadyRunning, only_read, write_ahead
+from .statements import StoreSession
 from .workers import Job, Workers, run_until_late
 
 __all__ = ["Change", "Database", "HubAlreadyRunning", "StatementRecorder", "note_change"]
@@ -64,10 +65,6 @@ _WITH_ROW: Mapping[type[Any], tuple[ORMOption, ...]] = {
         joinedload(orm.Spawner.user).selectinload(orm.User._orm_spawners),
     ),
 }
-
-
-class StoreSession(Session):
-    """A session of ours: lives for one transaction, on one thread."""
 
 
 watch(StoreSession)

@@ -12,6 +12,7 @@ from .. import orm
 from ..core.errors import RoleNotFound
 from ..core.scopes.expand import Resolution
 from . import runs
+from .statements import connection_of
 from .users import ROLES_OF_USER, role_scopes_of_user
 from .values import ServerRecord
 
@@ -38,7 +39,7 @@ def scopes_for_start(session: Session, user_id: int, role_name: str) -> tuple[li
     """Return the raw scopes of this role ("" for none) and those of the user's. Raises RoleNotFound."""
     of_role: set[str] | None = None if role_name else set()
     of_user: set[str] = set()
-    for name, scopes in session.execute(_SCOPES_FOR_START, {"user": user_id, "name": role_name}):
+    for name, scopes in connection_of(session).execute(_SCOPES_FOR_START, {"user": user_id, "name": role_name}):
         if name:
             of_role = set(scopes or ())
         else:

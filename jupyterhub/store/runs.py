@@ -25,7 +25,7 @@ from ..orm.own import Run
 from . import loading
 from .changes import note_change
 from .leases import ADVISORY_CLASS, forget_processes
-from .statements import change_row, delete_rows, insert_row
+from .statements import change_row, connection_of, delete_rows, insert_row
 from .values import RunRecord, ServerAddress, ServerRecord
 
 _STOPPED = lifecycle.State.STOPPED.value
@@ -126,10 +126,10 @@ def begin(
     Raises ServerBusy when another Hub process has the server in motion.
     """
     # Two processes that want the same server take turns here, and the second sees what the first has done.
-    server = session.execute(_LOCKED_SERVER, {"server": spawner_id}).first()
+    server = connection_of(session).execute(_LOCKED_SERVER, {"server": spawner_id}).first()
     if server is None:
         raise ServerNotFound()
-    run = session.execute(_RUN_OF, {"server": spawner_id}).first()
+    run = connection_of(session).execute(_RUN_OF, {"server": spawner_id}).first()
     if run is not None and run.state != _STOPPED:
         state = lifecycle.State(run.state)
         raise ServerBusy("", server.name or "", pending=lifecycle.pending(state) or "check")
@@ -208,7 +208,7 @@ def register_secrets(
 ) -> None:
     """Store the server's own token and its OAuth client."""
     _hold(session, spawner_id, fence)
-    owner = session.execute(_OWNER_AND_ADDRESS_OF, {"server": spawner_id}).one().user_id
+    owner = connection_of(session).execute(_OWNER_AND_ADDRESS_OF, {"server": spawner_id}).one().user_id
     _store_secrets(session, owner, secrets, token_scopes)
     _change_spawner(session, spawner_id, oauth_client_id=secrets.client_id)
 
@@ -219,7 +219,7 @@ def _store_secrets(session: Session, user_id: int, secrets: ServerSecrets, token
     """
     there: dict[str, list[int]] = {"token": [], "client": []}
     keys = {"user": user_id, "note": secrets.note, "client": secrets.client_id}
-    for kind, row_id in session.execute(_SECRETS_OF_SERVER, keys):
+    for kind, row_id in connection_of(session).execute(_SECRETS_OF_SERVER, keys):
         there[kind].append(row_id)
     # What an earlier run may have left behind, under JupyterHub 6 for instance.
     for token_id in there["token"]:
@@ -311,7 +311,7 @@ def move(
     _hold(session, spawner_id, fence, **values)
     if address is not None:
         proto, ip, port = address
-        session.connection().execute(
+        connection_of(session).execute(
             _MOVE_ADDRESS, {"server": spawner_id, "new_proto": proto, "new_ip": ip, "new_port": port}
         )
         note_change(session, orm.Server, None)
@@ -354,7 +354,7 @@ def forget_secrets(session: Session, spawner_id: int, fence: int, *, note: str, 
     Tokens are found by note and owner: after a restart nobody remembers their text (database §7).
     """
     _hold(session, spawner_id, fence, started=None)
-    row = session.execute(_OWNER_AND_ADDRESS_OF, {"server": spawner_id}).one()
+    row = connection_of(session).execute(_OWNER_AND_ADDRESS_OF, {"server": spawner_id}).one()
     _change_spawner(session, spawner_id, server_id=None, started=None, last_activity=naive_now())
     if row.server_id is not None:
         delete_rows(session, orm.Server, id=row.server_id)

@@ -6,15 +6,32 @@ They go past the session's rows, so the callers note what they change.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
-from sqlalchemy import bindparam
+from sqlalchemy import Connection, bindparam
 from sqlalchemy.orm import Session
 
 from .changes import note_change
 
-__all__ = ["change_row", "delete_rows", "insert_row"]
+__all__ = ["StoreSession", "change_row", "connection_of", "delete_rows", "insert_row"]
+
+
+class StoreSession(Session):
+    """A session of ours: lives for one transaction, on one thread."""
+
+    @cached_property
+    def core(self) -> Connection:
+        """The connection of that transaction."""
+        return self.connection()
+
+
+def connection_of(session: Session) -> Connection:
+    """Return the connection of a session's transaction, for statements that need no rows of the session.
+
+    What is pending in the session is not flushed.
+    """
+    return session.core if isinstance(session, StoreSession) else session.connection()
 
 
 def _where(table: Any, keys: tuple[str, ...]) -> Any:
@@ -42,12 +59,12 @@ def change_row(session: Session, model: Any, keys: Mapping[str, Any], values: Ma
     """Change columns of the row with these keys. Returns how many rows there were."""
     parameters = {f"key_{key}": value for key, value in keys.items()}
     parameters.update({f"new_{column}": value for column, value in values.items()})
-    return int(session.connection().execute(_update(model, tuple(keys), tuple(values)), parameters).rowcount)
+    return int(connection_of(session).execute(_update(model, tuple(keys), tuple(values)), parameters).rowcount)
 
 
 def insert_row(session: Session, model: Any, **values: Any) -> Any:
     """Insert one row and note it. Returns the first column of its key."""
-    result: Any = session.connection().execute(_insert(model, tuple(values)), values)
+    result: Any = connection_of(session).execute(_insert(model, tuple(values)), values)
     key = result.inserted_primary_key[0]
     note_change(session, model, key if isinstance(key, int) else None)
     return key
@@ -56,4 +73,4 @@ def insert_row(session: Session, model: Any, **values: Any) -> Any:
 def delete_rows(session: Session, model: Any, **keys: Any) -> int:
     """Delete the rows with these values. Returns how many there were."""
     parameters = {f"key_{key}": value for key, value in keys.items()}
-    return int(session.connection().execute(_delete(model, tuple(keys)), parameters).rowcount)
+    return int(connection_of(session).execute(_delete(model, tuple(keys)), parameters).rowcount)
