@@ -13,7 +13,7 @@ from ..spawner import Spawner
 from ..spawning.base import GENERAL_PROGRESS
 from ..spawning.container_output import container_logs
 from ..spawning.hooks import call_hook
-from ..spawning.pods import pod_logs
+from ..spawning.pods import before_progress, pod_logs
 from ..spawning.unit_output import unit_logs
 from .bulletin import Board
 from .handles import Handle
@@ -161,6 +161,7 @@ async def relay_progress(context: HubContext, launch: Launch) -> None:
     """
     spawner, last = launch.spawner, None
     try:
+        await before_progress(spawner)
         async for event in spawner._generate_progress():
             event = with_queue_state(spawner, event)
             if event == last:

@@ -17,7 +17,7 @@ from typing import Any
 from ..aio import maybe_future
 from .limits.mechanism import format_bytes
 
-__all__ = ["PodEnded", "before_poll", "pod_logs", "start"]
+__all__ = ["PodEnded", "before_poll", "before_progress", "pod_logs", "start"]
 
 #: Seconds between two looks whether a pod that starts has ended.
 LOOK_INTERVAL = 0.5
@@ -57,6 +57,23 @@ async def before_poll(spawner: Any) -> None:
             _drop_dead_reflectors(spawner)
         except Exception as error:
             _log_mistaken(spawner, error)
+
+
+async def before_progress(spawner: Any) -> None:
+    """Let a `progress` that follows tell of this start only. Does nothing for others.
+
+    The pods of a server have the same name, and the cluster remembers their events for an hour. kubespawner's `start`
+    notes the last of the old ones; a `progress` that asks before tells those, and not the new ones.
+    """
+    if not (_has_pods(spawner) and getattr(spawner, "events_enabled", False)):
+        return
+    try:
+        await spawner._start_watching_events()
+        if old := spawner.events:
+            spawner._last_event = old[-1]["metadata"]["uid"]
+    except Exception as error:
+        # The cluster may be away, which `progress` finds out itself.
+        _log_mistaken(spawner, error)
 
 
 def _log_mistaken(spawner: Any, error: BaseException) -> None:

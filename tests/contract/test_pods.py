@@ -9,7 +9,7 @@ import pytest
 from tornado.log import app_log
 
 from jupyterhub.spawning import pods
-from jupyterhub.spawning.pods import PodEnded, before_poll, pod_logs, start
+from jupyterhub.spawning.pods import PodEnded, before_poll, before_progress, pod_logs, start
 
 pytestmark = pytest.mark.timeout(20)
 TOKEN = "token-of-this-run"
@@ -204,6 +204,48 @@ async def test_a_start_that_is_given_up_ends_the_spawners_own() -> None:
     with pytest.raises(asyncio.CancelledError):
         await starting
     assert len(asyncio.all_tasks()) == 1
+
+
+# What the cluster tells during a start
+
+
+class TellingPodSpawner(PodSpawner):
+    """Has events as kubespawner does: those after the one that is noted as the last of the old ones."""
+
+    events_enabled = True
+    _last_event: str | None = None
+
+    def __init__(self, *events: str) -> None:
+        super().__init__()
+        self.known: list[str] = []
+        self.loaded = list(events)
+
+    async def _start_watching_events(self) -> None:
+        if self.loaded == ["away"]:
+            raise OSError("the API server is away")
+        self.known, self.loaded = self.known + self.loaded, []
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        first = self.known.index(self._last_event) + 1 if self._last_event else 0
+        return [{"metadata": {"uid": uid}} for uid in self.known[first:]]
+
+
+async def test_a_progress_tells_of_this_start_only() -> None:
+    spawner = TellingPodSpawner("pulled-yesterday", "killed-yesterday")
+    await before_progress(spawner)
+    spawner.known.append("failed-now")
+    assert spawner.events == [{"metadata": {"uid": "failed-now"}}]
+    await before_progress(spawner)
+    assert spawner.events == []
+
+
+async def test_a_cluster_that_is_away_or_has_nothing_to_tell_is_no_obstacle() -> None:
+    for spawner in (TellingPodSpawner("away"), TellingPodSpawner()):
+        await before_progress(spawner)
+        assert spawner._last_event is None
+    await before_progress(PodSpawner())
+    await before_progress(PlainSpawner())
 
 
 async def test_others_are_left_alone() -> None:
