@@ -386,6 +386,10 @@ def test_causes(cause: str, evidence: dict[str, Any]) -> None:
         ({"exit_status": 255}, "signal 127"),
         ({"error_type": "APIError", "message": REGISTRY_AWAY}, "container image registry:5000/labb is not there"),
         ({"output": "code=exited, status=203/EXEC", "command": "notes"}, "'notes' was not found"),
+        (
+            {"output": '[Warning] Failed to pull image "lab:9": Get "https://registry/v2/": lookup registry: no such host'},
+            'image for the server could not be fetched: [Warning] Failed to pull image "lab:9"',
+        ),
         ({"error_type": "RuntimeError", "message": NO_MUNGE}, "does not answer: sbatch: error: Munge encode failed: Failed to"),
         ({"exit_status": 1, "phase": "connecting", "output": NO_HUB}, "could not reach the Hub at http://hub:8081/hub/api."),
         ({"error_type": "SpawnException", "message": "Not on Sundays"}, "Not on Sundays"),

@@ -65,12 +65,6 @@ def _registry_away(given: Evidence) -> Verdict | None:
 ENGINE_RULES: Final[tuple[Rule, ...]] = (
     _registry_away,
     Saying(
-        "name-not-found",
-        r"Name or service not known|Temporary failure in name resolution|nodename nor servname|No address associated|"
-        r"NameResolutionError|getaddrinfo failed|gaierror|no such host",
-        "A machine's name was not found: {line}",
-    ),
-    Saying(
         "image-denied",
         r"pull access denied|requested access to the resource is denied|unauthorized: |authentication required|"
         r"toomanyrequests|no basic auth credentials",
@@ -84,6 +78,12 @@ ENGINE_RULES: Final[tuple[Rule, ...]] = (
         r"No such image|repository \S+ not found",
         "The container image for the server could not be fetched: {line}",
         "Choose another image, or ask the administrator to check the name and tag of the image.",
+    ),
+    Saying(
+        "name-not-found",
+        r"Name or service not known|Temporary failure in name resolution|nodename nor servname|No address associated|"
+        r"NameResolutionError|getaddrinfo failed|gaierror|no such host",
+        "A machine's name was not found: {line}",
     ),
     Saying(
         "engine-unreachable",
