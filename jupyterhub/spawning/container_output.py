@@ -32,6 +32,8 @@ def container_logs(spawner: Any) -> Callable[[int], Awaitable[list[str]]] | None
             # The engine is away, or the container is: whoever asks knows that, or is told by `poll`.
             spawner.log.debug("No output of %s: %s", spawner._log_name, error)
             return []
+        if not _is_of_this_run(spawner, container):
+            return []
         said = written.decode(errors="replace").splitlines()
         if container["State"].get("OOMKilled"):
             said.append(f"OOMKilled: the container reached its memory limit{_size(container)}.")
@@ -42,6 +44,13 @@ def container_logs(spawner: Any) -> Callable[[int], Awaitable[list[str]]] | None
 
 def _ask(spawner: Any, lines: int) -> tuple[dict[str, Any], bytes]:
     return spawner.client.inspect_container(spawner.object_id), spawner.client.logs(spawner.object_id, tail=lines)
+
+
+def _is_of_this_run(spawner: Any, container: dict[str, Any]) -> bool:
+    """A container that has ended stays, perhaps, until the next start is far enough to remove it; it has another token."""
+    name = "JUPYTERHUB_API_TOKEN="
+    tokens = [each for each in container["Config"].get("Env") or [] if each.startswith(name)]
+    return not (tokens and spawner.api_token) or f"{name}{spawner.api_token}" in tokens
 
 
 def _size(container: dict[str, Any]) -> str:
