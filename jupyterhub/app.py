@@ -58,6 +58,9 @@ SHUTDOWN_TIMEOUT = 120.0
 FAILURE_EXIT_DELAY = 2.0
 #: Seconds within which the proxy has to answer once it runs.
 PROXY_ANSWER_TIMEOUT = 15.0
+#: Allocations between two looks for garbage, of the youngest and of the older generations. Every start makes hundreds
+#: of objects that are needed until it is over: Python's own 700 let each be looked at again and again.
+GARBAGE_THRESHOLDS = (10_000, 20, 20)
 
 ALIASES = {
     "log-level": "Application.log_level",
@@ -647,6 +650,7 @@ Try it out on another port, below a path:
         if not self._running:
             return
         gc.freeze()
+        gc.set_threshold(*GARBAGE_THRESHOLDS)
         await self._ended.wait()
         await self.cleanup()
 
