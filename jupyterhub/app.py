@@ -307,8 +307,13 @@ Try it out on another port, below a path:
         """Find or make the key for cookies."""
         try:
             self.cookie_secret = wiring.load_cookie_secret(self)
-        except (OSError, ValueError) as error:
+        except ValueError as error:
             self.fail(error)
+        except OSError as error:
+            self.fail(
+                f"The cookie secret cannot be read or written: {error}. Start the Hub in a directory that its account may "
+                "write to, or choose another JupyterHub.cookie_secret_file"
+            )
 
     def init_internal_ssl(self) -> None:
         """Make or load the internal certificates, if internal TLS is on."""
@@ -331,6 +336,12 @@ Try it out on another port, below a path:
             )
         except HubError as error:
             self.fail(error)
+            return
+        except OSError as error:
+            self.fail(
+                f"The database cannot be opened: {error}. Its directory has to be there, and the Hub's account has to be "
+                "allowed to write to it; JupyterHub.db_url says where it is"
+            )
             return
         if self.context is None:
             self.configured_tornado_settings = dict(self.tornado_settings)

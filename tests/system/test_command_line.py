@@ -268,10 +268,14 @@ def test_upgrade_db_twice(shell: Shell):
     assert len(revision_of(shell.directory / "jupyterhub.sqlite")) == 1
 
 
-def test_a_database_that_is_not_there(shell: Shell):
+def test_a_directory_for_database_or_secret_that_is_not_there(shell: Shell):
     shell.configure()
     done = shell.run("--db=sqlite:////nonexistent/hub.sqlite")
-    assert done.returncode == 1 and "/nonexistent" in done.stderr
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "cannot be opened" in done.stderr and "/nonexistent" in done.stderr and "JupyterHub.db_url" in done.stderr
+    done = shell.run("--JupyterHub.cookie_secret_file=/nonexistent/secret")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "/nonexistent/secret" in done.stderr and "JupyterHub.cookie_secret_file" in done.stderr
 
 
 # Tokens
