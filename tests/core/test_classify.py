@@ -45,6 +45,7 @@ REGISTRY_AWAY = (
     'Server Error ("Get "https://registry:5000/v2/": dial tcp: lookup registry on 127.0.0.53:53: no such host")'
 )
 
+NO_RIGHT = "Error while fetching server API version: ('Connection aborted.', PermissionError(13, 'Permission denied'))"
 NO_MUNGE = """\
 sbatch: error: If munged is up, restart with --num-threads=10
 sbatch: error: Munge encode failed: Failed to access "/run/munge/munge.socket.2": No such file or directory (Did you start munged?)
@@ -390,6 +391,7 @@ def test_causes(cause: str, evidence: dict[str, Any]) -> None:
             {"output": '[Warning] Failed to pull image "lab:9": Get "https://registry/v2/": lookup registry: no such host'},
             'image for the server could not be fetched: [Warning] Failed to pull image "lab:9"',
         ),
+        ({"error_type": "DockerException", "message": NO_RIGHT}, "The Hub may not use the system that runs the servers"),
         ({"error_type": "RuntimeError", "message": NO_MUNGE}, "does not answer: sbatch: error: Munge encode failed: Failed to"),
         ({"exit_status": 1, "phase": "connecting", "output": NO_HUB}, "could not reach the Hub at http://hub:8081/hub/api."),
         ({"error_type": "SpawnException", "message": "Not on Sundays"}, "Not on Sundays"),

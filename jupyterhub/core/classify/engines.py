@@ -87,6 +87,12 @@ ENGINE_RULES: Final[tuple[Rule, ...]] = (
     ),
     Saying(
         "engine-unreachable",
+        r"Error while fetching server API version:.*Permission ?denied|permission denied while trying to connect to the Docker",
+        "The Hub may not use the system that runs the servers: {line}",
+        "The administrator has to give the Hub's account that right; for Docker, by the group docker.",
+    ),
+    Saying(
+        "engine-unreachable",
         r"Cannot connect to the Docker daemon|Error while fetching server API version|Is the docker daemon running|"
         r"Unable to contact slurm controller|Munge (?:en|de)code failed|Could not establish a configuration source|Failed to connect to (?:system scope )?bus|cannot connect to server|"
         r"MaxRetryError|Max retries exceeded with url|\('Connection aborted\.'",
