@@ -14,6 +14,7 @@ from ..core.clock import aware
 from ..core.errors import ServerNotFound
 from ..orm.own import Run
 from ..orm.users import user_group_map
+from .statements import connection_of
 from .values import RunRecord, ServerAddress, ServerRecord, UserRecord
 
 __all__ = ["find", "load_servers", "load_user", "load_users", "servers_of"]
@@ -116,7 +117,7 @@ def find(session: Session, spawner_id: int) -> ServerRecord:
 
 def servers_of(session: Session, user_id: int) -> list[ServerRecord]:
     """Return a user's servers, running or not, the default one first."""
-    return [_server_record(row) for row in session.execute(_SERVERS_OF, {"user": user_id})]
+    return [_server_record(row) for row in connection_of(session).execute(_SERVERS_OF, {"user": user_id})]
 
 
 def load_servers(session: Session, spawner_ids: Sequence[int]) -> list[ServerRecord]:
@@ -175,10 +176,11 @@ def _user_record(row: Any, memberships: Iterable[tuple[str, str]]) -> UserRecord
 
 def load_user(session: Session, key: str | int) -> tuple[UserRecord, list[ServerRecord]] | None:
     """Return one user, by name or by id, with all servers; None if there is none."""
-    row = session.execute(_USER_BY_NAME if isinstance(key, str) else _USER_BY_ID, {"key": key}).first()
+    connection = connection_of(session)
+    row = connection.execute(_USER_BY_NAME if isinstance(key, str) else _USER_BY_ID, {"key": key}).first()
     if row is None:
         return None
-    memberships = session.execute(_MEMBERSHIPS_OF, {"user": row.id}).all()
+    memberships = connection.execute(_MEMBERSHIPS_OF, {"user": row.id}).all()
     return _user_record(row, ((kind, name) for _, kind, name in memberships)), servers_of(session, row.id)
 
 
