@@ -38,7 +38,7 @@ pictures: $(STAMP)-test
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-	  { echo "Python 3.10 or newer is needed; $(PYTHON) is older. Use: make PYTHON=/path/to/python3.12 run"; exit 1; }
+	  { echo "Python 3.10 or newer is needed; $(PYTHON) is older or not there. Use: make PYTHON=/path/to/python3.12 run"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 	  { echo "Python's venv module is missing. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	@$(PYTHON) -m venv $(VENV)

@@ -11,15 +11,18 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Collection
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 STARTUP_TIMEOUT = 60.0
 
 
-def choose_port(first: int = 8000, tries: int = 50) -> int:
-    """Return the first port from `first` on that nobody listens on."""
+def choose_port(first: int, taken: Collection[int] = (), tries: int = 50) -> int:
+    """Return the first port from `first` on that nobody listens on and that is not one of those `taken`."""
     for port in range(first, first + tries):
+        if port in taken:
+            continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -28,6 +31,15 @@ def choose_port(first: int = 8000, tries: int = 50) -> int:
                 continue
             return port
     sys.exit(f"No free port between {first} and {first + tries - 1}; give one with PORT=12345 make run")
+
+
+def choose_ports(wanted: str) -> tuple[int, int, int]:
+    """Return the ports of the pages, of the Hub and of the proxy's REST API; `wanted` is that of the pages, or empty."""
+    if wanted and not (wanted.isdecimal() and 0 < int(wanted) < 65536):
+        sys.exit(f"PORT has to be a number from 1 to 65535, not {wanted!r}: PORT=12345 make run")
+    port = int(wanted) if wanted else choose_port(8000)
+    hub_port = choose_port(8081, taken={port})
+    return port, hub_port, choose_port(8001, taken={port, hub_port})
 
 
 def wait_for_page(url: str, hub: subprocess.Popen[bytes]) -> bool:
@@ -55,7 +67,7 @@ def main() -> int:
         signal.signal(number, stop_on)
     directory = Path(os.environ.get("QUICKSTART_DIR", ROOT / ".run"))
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    port = int(os.environ.get("PORT") or choose_port())
+    port, hub_port, api_port = choose_ports(os.environ.get("PORT", ""))
     url = f"http://127.0.0.1:{port}"
     password = secrets.token_urlsafe(12)
     environment = dict(
@@ -63,8 +75,8 @@ def main() -> int:
         QUICKSTART_DIR=str(directory),
         QUICKSTART_URL=url,
         QUICKSTART_PASSWORD=password,
-        QUICKSTART_HUB_PORT=str(choose_port(8081)),
-        QUICKSTART_PROXY_API_PORT=str(choose_port(max(8001, port + 1))),
+        QUICKSTART_HUB_PORT=str(hub_port),
+        QUICKSTART_PROXY_API_PORT=str(api_port),
         PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     )
     log_path = directory / "jupyterhub.log"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -55,3 +56,17 @@ def test_it_says_where_it_is_lets_in_with_the_password_and_ends_whole(tmp_path: 
     gone, alive = psutil.wait_procs(children, timeout=20)
     assert not alive and len(gone) >= 2, "the Hub and its proxy have ended"
     assert started.returncode == 0
+
+
+@pytest.mark.parametrize("port", [8001, 8080, 8081, 65535])
+def test_its_three_ports_differ_whichever_is_asked_for(port: int) -> None:
+    chosen = runpy.run_path(str(SCRIPT))["choose_ports"](str(port))
+    assert chosen[0] == port and len(set(chosen)) == 3
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "65536", "-1"])
+def test_a_port_that_cannot_be_is_told(port: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT)], env={**os.environ, "PORT": port}, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 1 and "from 1 to 65535" in done.stderr and "Traceback" not in done.stderr
