@@ -46,6 +46,12 @@ ADVICE_OF: Mapping[type[errors.HubError], str] = {
     errors.HubShuttingDown: "Running servers are not affected. Reload the page in a moment.",
 }
 
+#: What is said in place of an error's own message, which names addresses and accounts that are for the log only: people
+#: who are not logged in read it too.
+MESSAGE_OF: Mapping[type[errors.HubError], str] = {
+    errors.StoreUnavailable: "The Hub's database does not answer. Please try again in a moment.",
+}
+
 _ADVICE_BY_STATUS: Mapping[int, str] = {
     403: "If you think that you should be allowed to do this, ask whoever runs this hub.",
     404: "Check the address, or go back to your home page and start from there.",
@@ -88,7 +94,7 @@ def answer_for(error: BaseException | None, status: int = 500) -> ErrorAnswer:
     message, reason, advice, headers = "", "", "", {}
     if isinstance(error, errors.HubError):
         status = _status_of(error)
-        message = error.message
+        message = _first(MESSAGE_OF, error) or error.message
         advice = _first(ADVICE_OF, error) or ""
         retry_after = getattr(error, "retry_after", None)
         if retry_after is not None:

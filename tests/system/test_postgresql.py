@@ -14,6 +14,7 @@ import pytest
 
 from ..store.postgres import PACKAGE, Cluster, find_programs
 from .hub_process import HubProcess, wait_for
+from .person import Person
 from .test_internal_tls import with_server
 
 PROGRAMS = find_programs()
@@ -109,6 +110,10 @@ def test_servers_outlive_the_hub_and_a_restart_of_postgresql(new_hub: Hubs, clus
         assert ada.get("/user/ada/api/status").status_code == 200, "running servers need no database"
         refused = hub.start_server("grace")
         assert refused.status == 503, refused
+        page = Person(hub, "linus").log_in("any")
+        for said in (refused.body.decode(), page.text):
+            assert "database does not answer" in said and "postgresql" not in said
+    assert "postgresql+psycopg://" in hub.log_path.read_text(), "where it is, is for the log"
     wait_for(ada.is_logged_in, "the Hub has connected anew")
     assert pid_of(hub, "ada") == pid
     grace = with_server(hub, "grace")

@@ -303,7 +303,7 @@ async def test_a_service_is_seen_as_itself(hub: PlayedHub) -> None:
         (errors.ServerBusy("a", "b", pending="spawn"), 400),
         (errors.TooManyStarts("later", retry_after=9), 429),
         (errors.TooManyServers("full"), 429),
-        (errors.StoreUnavailable(), 503),
+        (errors.StoreUnavailable("postgresql://secret does not answer"), 503),
         (errors.StartFailed(Failure(cause="x", message="no", status=507)), 507),
         (web.HTTPError(418, "a %s", "teapot"), 418),
         (ValueError("secret"), 500),
