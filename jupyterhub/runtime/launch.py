@@ -24,8 +24,8 @@ from ..core.urls import url_path_join
 from ..net import ServerAnswer, ServerExited, ServerSilent, make_ssl_context, wait_for_answer
 from ..spawning import pods
 from ..spawning.results import interpret_start_result
-from ..store import runs
-from ..store.runs import ServerSecrets
+from ..store import runs, starts
+from ..store.starts import ServerSecrets
 from .bulletin import Board
 from .server_secrets import new_secrets, resolve_client_scopes, resolve_token_scopes, spawner_path
 from .steps import Step
@@ -205,7 +205,7 @@ async def _issue_secrets(launch: Launch) -> None:
     if launch.options is not None:
         spawner.user_options = launch.options
     if launch.secrets is None:
-        await context.database.run(runs.register_secrets, launch.spawner_id, launch.fence, issued, token_scopes)
+        await context.database.run(starts.register_secrets, launch.spawner_id, launch.fence, issued, token_scopes)
     launch.own_token = issued.token
     spawner._resolved_client_scopes = list(issued.client_scopes)
     spawner.clear_state()

@@ -9,7 +9,7 @@ from ..core import secrets
 from ..core.scopes import expand
 from ..core.scopes.expand import Resolution
 from ..core.urls import url_escape_path, url_path_join
-from ..store.runs import ServerSecrets
+from ..store.starts import ServerSecrets
 
 if TYPE_CHECKING:
     from ..spawner import Spawner

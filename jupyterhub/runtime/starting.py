@@ -17,7 +17,7 @@ from ..core.errors import (
     TooManyStarts,
 )
 from ..core.lifecycle import Event, State
-from ..store import grants
+from ..store import starts
 from .failures import FailureTally, explain
 from .following import begin_progress, failed_event, last_words
 from .handles import Handle, Start, new_future
@@ -84,13 +84,12 @@ class Starts:
             asked: Any = spawner.server_token_scopes
             # What an earlier run has left is looked for first, with the token that it has.
             secrets = None if left_behind else secrets_to_begin_with(user, spawner)
-            row, scopes, granted = await context.database.run(
-                grants.begin_run,
+            begun = await context.database.run(
+                starts.begin,
                 handle.record.id,
-                user.id,
-                "" if asked else SERVER_ROLE,
-                lambda of_role, held: decide_token_scopes(user, spawner, asked or of_role, held),
+                role="" if asked else SERVER_ROLE,
                 secrets=secrets,
+                decide=lambda of_role, held: decide_token_scopes(user, spawner, asked or of_role, held),
                 owner=context.leases.process_id,
                 options=options,
                 base_url=user.server_path(server_name),
@@ -103,7 +102,7 @@ class Starts:
             if previous is None:
                 self._table.forget(handle)
             raise
-        handle.record.take(row)
+        handle.record.take(begun.server)
         launch = Launch(
             context,
             user,
@@ -114,14 +113,14 @@ class Starts:
             options=options,
             handler=handler,
             requested_by=requested_by.name if requested_by else "",
-            scopes=scopes,
+            scopes=(begun.role_scopes, begun.held),
             secrets=secrets,
             left_behind=left_behind,
         )
-        if granted is not None:
+        if begun.granted is not None:
             # Also a start that is cancelled before its first step has these to take back.
             launch.begun = ["close", "secrets"]
-            warn_of_refused(launch, granted)
+            warn_of_refused(launch, begun.granted)
         self._table.bind(handle, launch)
         handle.output, handle.phases = [], []
         handle.start = Start(user, server_name, new_future())

@@ -1,23 +1,21 @@
-"""The rows of one run of a server, from the wish to the end. Every write is fenced (ARCHITECTURE §4).
+"""The rows of servers, and of one run of a server, to its end. Every write is fenced (ARCHITECTURE §4).
 
-A run that is not stopped has: its row in `hub7_runs`, a row in `servers`, `spawners.started`, and after
-`register_secrets` a token and an OAuth client. `forget_secrets` and `end` take all of it back.
+A run begins in `starts`. One that is not stopped has: its row in `hub7_runs`, a row in `servers`, `spawners.started`,
+a token and an OAuth client. `forget_secrets` and `end` take all of it back.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import and_, bindparam, delete, exists, func, insert, literal, or_, select, union_all, update
+from sqlalchemy import and_, bindparam, delete, exists, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from .. import orm
 from ..core import lifecycle
-from ..core.clock import aware
-from ..core.errors import LeaseLost, ServerBusy, ServerExists, ServerNotFound
+from ..core.errors import LeaseLost, ServerExists, ServerNotFound
 from ..core.secrets import USER_PROVIDED_ROUNDS, hash_token, token_prefix
 from ..core.shares import renamed_scopes
 from ..orm.base import naive_now
@@ -25,8 +23,8 @@ from ..orm.own import Run
 from . import loading
 from .changes import note_change
 from .leases import ADVISORY_CLASS, forget_processes
-from .statements import change_row, connection_of, delete_rows, insert_row
-from .values import RunRecord, ServerAddress, ServerRecord
+from .statements import change_row, connection_of, delete_rows
+from .values import ServerRecord
 
 _STOPPED = lifecycle.State.STOPPED.value
 _KEEP: Any = object()
@@ -96,155 +94,21 @@ def save_options(session: Session, spawner_id: int, options: Mapping[str, Any]) 
 
 # One run
 
-
-@dataclass(frozen=True, slots=True)
-class ServerSecrets:
-    """A server's own token and its OAuth client, whose secret is the same random text. Scopes are raw."""
-
-    token: str
-    note: str
-    client_id: str
-    redirect_uri: str
-    client_scopes: Sequence[str]
-    access_scope: str
-
-
-def begin(
-    session: Session,
-    spawner_id: int,
-    *,
-    owner: int | None,
-    options: Mapping[str, Any] | None,
-    base_url: str,
-    requested_by: str = "",
-    secrets: ServerSecrets | None = None,
-    token_scopes: Iterable[str] = (),
-) -> ServerRecord:
-    """Write the wish and take the lease: state, options, address row with placeholders, a new fencing number.
-
-    `options` None keeps the stored ones. What `register_secrets` does is done as well where `secrets` are given.
-    Raises ServerBusy when another Hub process has the server in motion.
-    """
-    # Two processes that want the same server take turns here, and the second sees what the first has done.
-    server = connection_of(session).execute(_LOCKED_SERVER, {"server": spawner_id}).first()
-    if server is None:
-        raise ServerNotFound()
-    run = connection_of(session).execute(_RUN_OF, {"server": spawner_id}).first()
-    if run is not None and run.state != _STOPPED:
-        state = lifecycle.State(run.state)
-        raise ServerBusy("", server.name or "", pending=lifecycle.pending(state) or "check")
-    now = naive_now()
-    stored_now = aware(now)
-    # Never a number that was used before, also when the row itself was dropped in between.
-    fence = max(run.fence if run else 0, int(time.time() * 1000)) + 1
-    if server.server_id is not None:
-        delete_rows(session, orm.Server, id=server.server_id)
-    address = ServerAddress(insert_row(session, orm.Server, base_url=base_url, port=0), base_url=base_url)
-    changed: dict[str, Any] = {"server_id": address.id, "started": now, "last_activity": now}
-    if options is not None:
-        changed["user_options"] = dict(options)
-    if secrets is not None:
-        _store_secrets(session, server.user_id, secrets, token_scopes)
-        changed["oauth_client_id"] = secrets.client_id
-    _change_spawner(session, spawner_id, **changed)
-    values = {
-        "cookie_id": server.cookie_id,
-        "started": now,
-        "state": lifecycle.State.STARTING.value,
-        "fence": fence,
-        "owner_id": owner,
-        "failure": None,
-        "phases": [],
-        "data": {},
-        "output_tail": [],
-        "requested_by": requested_by,
-        "updated": now,
-    }
-    if run is None:
-        insert_row(session, Run, spawner_id=spawner_id, **values)
-    else:
-        change_row(session, Run, {"spawner_id": spawner_id}, values)
-    return ServerRecord(
-        id=spawner_id,
-        user_id=server.user_id,
-        user_name=server.user_name,
-        name=server.name or "",
-        display_name=server.display_name,
-        state=dict(server.state or {}),
-        started=stored_now,
-        last_activity=stored_now,
-        user_options=dict((server.user_options if options is None else options) or {}),
-        oauth_client_id=changed.get("oauth_client_id", server.oauth_client_id),
-        address=address,
-        run=RunRecord(values["state"], fence, owner, requested_by=requested_by, updated=stored_now),
-    )
-
-
 _SPAWNERS, _USERS, _RUNS = orm.Spawner.__table__.c, orm.User.__table__.c, Run.__table__.c
-_LOCKED_SERVER = (
-    select(orm.Spawner.__table__, _USERS.cookie_id, _USERS.name.label("user_name"))
-    .join_from(orm.Spawner.__table__, orm.User.__table__, _USERS.id == _SPAWNERS.user_id)
-    .where(_SPAWNERS.id == bindparam("server"))
-    .with_for_update(of=orm.Spawner.__table__)
-)
-_OWNER_AND_ADDRESS_OF = select(_SPAWNERS.user_id, _SPAWNERS.server_id).where(_SPAWNERS.id == bindparam("server"))
-_RUN_OF = select(_RUNS.state, _RUNS.fence).where(_RUNS.spawner_id == bindparam("server"))
+OWNER_AND_ADDRESS_OF = select(_SPAWNERS.user_id, _SPAWNERS.server_id).where(_SPAWNERS.id == bindparam("server"))
 
 
-def _hold(session: Session, spawner_id: int, fence: int, **values: Any) -> None:
+def hold(session: Session, spawner_id: int, fence: int, **values: Any) -> None:
     """Change the run's row if the fence is still ours. Raises LeaseLost otherwise."""
     values["updated"] = naive_now()
     if change_row(session, Run, {"spawner_id": spawner_id, "fence": fence}, values) != 1:
         raise LeaseLost(f"the fencing number {fence} of server row {spawner_id} is not the current one")
 
 
-def _change_spawner(session: Session, spawner_id: int, **values: Any) -> None:
+def change_spawner(session: Session, spawner_id: int, **values: Any) -> None:
+    """Change columns of a server's row, and note it."""
     change_row(session, orm.Spawner, {"id": spawner_id}, values)
     note_change(session, orm.Spawner, spawner_id)
-
-
-def register_secrets(
-    session: Session, spawner_id: int, fence: int, secrets: ServerSecrets, token_scopes: Iterable[str]
-) -> None:
-    """Store the server's own token and its OAuth client."""
-    _hold(session, spawner_id, fence)
-    owner = connection_of(session).execute(_OWNER_AND_ADDRESS_OF, {"server": spawner_id}).one().user_id
-    _store_secrets(session, owner, secrets, token_scopes)
-    _change_spawner(session, spawner_id, oauth_client_id=secrets.client_id)
-
-
-def _store_secrets(session: Session, user_id: int, secrets: ServerSecrets, token_scopes: Iterable[str]) -> None:
-    """One round of hashing is enough for 128 random bits; sixteen thousand cost more than the rest of a start
-    (ARCHITECTURE §9).
-    """
-    there: dict[str, list[int]] = {"token": [], "client": []}
-    keys = {"user": user_id, "note": secrets.note, "client": secrets.client_id}
-    for kind, row_id in connection_of(session).execute(_SECRETS_OF_SERVER, keys):
-        there[kind].append(row_id)
-    # What an earlier run may have left behind, under JupyterHub 6 for instance.
-    for token_id in there["token"]:
-        _delete_token(session, token_id)
-    client = {
-        "description": secrets.note,
-        "secret": hash_token(secrets.token, rounds=1),
-        "redirect_uri": secrets.redirect_uri,
-        "allowed_scopes": sorted({*secrets.client_scopes, secrets.access_scope}),
-    }
-    if there["client"]:
-        change_row(session, orm.OAuthClient, {"identifier": secrets.client_id}, client)
-    else:
-        insert_row(session, orm.OAuthClient, identifier=secrets.client_id, **client)
-    insert_row(
-        session,
-        orm.APIToken,
-        user_id=user_id,
-        hashed=hash_token(secrets.token),
-        prefix=token_prefix(secrets.token),
-        client_id="jupyterhub",
-        created=naive_now(),
-        note=secrets.note,
-        scopes=sorted(token_scopes),
-    )
 
 
 def adopt_token(
@@ -254,7 +118,7 @@ def adopt_token(
 
     Returns False when the token is somebody else's; that token is revoked, because it is in the wrong hands.
     """
-    _hold(session, spawner_id, fence)
+    hold(session, spawner_id, fence)
     user_id = session.scalar(select(orm.Spawner.user_id).where(orm.Spawner.id == spawner_id))
     ours = orm.APIToken.find(session, replaced)
     if ours is not None:
@@ -282,13 +146,13 @@ def adopt_token(
 
 def save_state(session: Session, spawner_id: int, fence: int, state: Mapping[str, Any]) -> None:
     """Store what the spawner needs in order to find its server again."""
-    _hold(session, spawner_id, fence)
-    _change_spawner(session, spawner_id, state=dict(state))
+    hold(session, spawner_id, fence)
+    change_spawner(session, spawner_id, state=dict(state))
 
 
 def note_restarts(session: Session, spawner_id: int, fence: int, restarts: Sequence[Mapping[str, str]]) -> None:
     """Store which restarts of a server nobody asked for. Raises LeaseLost."""
-    _hold(session, spawner_id, fence, data={"restarts": [dict(restart) for restart in restarts]})
+    hold(session, spawner_id, fence, data={"restarts": [dict(restart) for restart in restarts]})
 
 
 def move(
@@ -308,7 +172,7 @@ def move(
         values["phases"] = list(phases)
     if failure is not _KEEP:
         values["failure"] = None if failure is None else dict(failure)
-    _hold(session, spawner_id, fence, **values)
+    hold(session, spawner_id, fence, **values)
     if address is not None:
         proto, ip, port = address
         connection_of(session).execute(
@@ -316,7 +180,7 @@ def move(
         )
         note_change(session, orm.Server, None)
     if spawner_state is not None:
-        _change_spawner(session, spawner_id, state=dict(spawner_state))
+        change_spawner(session, spawner_id, state=dict(spawner_state))
 
 
 _ADDRESSES: Any = orm.Server.__table__
@@ -327,25 +191,22 @@ _MOVE_ADDRESS = (
     )
     .values(proto=bindparam("new_proto"), ip=bindparam("new_ip"), port=bindparam("new_port"))
 )
-_TOKENS, _CLIENTS = orm.APIToken.__table__.c, orm.OAuthClient.__table__.c
-_SECRETS_OF_SERVER = union_all(
-    select(literal("token"), _TOKENS.id).where(_TOKENS.user_id == bindparam("user"), _TOKENS.note == bindparam("note")),
-    select(literal("client"), _CLIENTS.id).where(_CLIENTS.identifier == bindparam("client")),
-)
+_TOKENS = orm.APIToken.__table__.c
 _TOKENS_OF_SERVER = select(_TOKENS.id).where(_TOKENS.user_id == bindparam("user"), _TOKENS.note == bindparam("note"))
 
 
 _TOKENS_OF_CLIENT = select(_TOKENS.id).where(_TOKENS.client_id == bindparam("client"))
 
 
-def _delete_token(session: Session, token_id: int) -> None:
+def delete_token(session: Session, token_id: int) -> None:
+    """Delete one API token, and note it."""
     delete_rows(session, orm.APIToken, id=token_id)
     note_change(session, orm.APIToken, token_id)
 
 
 def _delete_tokens(session: Session, user_id: int | None, note: str) -> None:
     for token_id in session.execute(_TOKENS_OF_SERVER, {"user": user_id, "note": note}).scalars().all():
-        _delete_token(session, token_id)
+        delete_token(session, token_id)
 
 
 def forget_secrets(session: Session, spawner_id: int, fence: int, *, note: str, client_id: str, keep: bool) -> None:
@@ -353,19 +214,19 @@ def forget_secrets(session: Session, spawner_id: int, fence: int, *, note: str, 
 
     Tokens are found by note and owner: after a restart nobody remembers their text (database §7).
     """
-    _hold(session, spawner_id, fence, started=None)
-    row = connection_of(session).execute(_OWNER_AND_ADDRESS_OF, {"server": spawner_id}).one()
-    _change_spawner(session, spawner_id, server_id=None, started=None, last_activity=naive_now())
+    hold(session, spawner_id, fence, started=None)
+    row = connection_of(session).execute(OWNER_AND_ADDRESS_OF, {"server": spawner_id}).one()
+    change_spawner(session, spawner_id, server_id=None, started=None, last_activity=naive_now())
     if row.server_id is not None:
         delete_rows(session, orm.Server, id=row.server_id)
         note_change(session, orm.Server, row.server_id)
     if keep:
         return
     _delete_tokens(session, row.user_id, note)
-    _change_spawner(session, spawner_id, oauth_client_id=None)
+    change_spawner(session, spawner_id, oauth_client_id=None)
     # Tokens and codes issued through the client go with it.
     for token_id in session.execute(_TOKENS_OF_CLIENT, {"client": client_id}).scalars().all():
-        _delete_token(session, token_id)
+        delete_token(session, token_id)
     delete_rows(session, orm.OAuthCode, client_id=client_id)
     delete_rows(session, orm.OAuthClient, identifier=client_id)
 
@@ -381,7 +242,7 @@ def end(
     output_tail: Sequence[str],
 ) -> None:
     """The run is over: stopped, with a failure or without. `spawner_state` None leaves what is stored."""
-    _hold(
+    hold(
         session,
         spawner_id,
         fence,
@@ -393,7 +254,7 @@ def end(
         started=None,
     )
     if spawner_state is not None:
-        _change_spawner(session, spawner_id, state=dict(spawner_state), started=None)
+        change_spawner(session, spawner_id, state=dict(spawner_state), started=None)
 
 
 def drop_strays(session: Session) -> None:

@@ -6,7 +6,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from jupyterhub import orm
-from jupyterhub.store import runs, users
+from jupyterhub.store import runs, starts, users
 from jupyterhub.store.values import ServerRecord, UserRecord
 
 CLIENT = "jupyterhub-user-ada"
@@ -21,15 +21,15 @@ def make_user(session: Session, name: str = "ada", *, admin: bool = False) -> Us
 def begin(session: Session, user_id: int, name: str = "", *, owner: int | None = None) -> ServerRecord:
     """A server that somebody has asked for."""
     server = runs.ensure(session, user_id, name)
-    return runs.begin(session, server.id, owner=owner, options={"size": "small"}, base_url=f"/user/ada/{name}")
+    return starts.begin(session, server.id, owner=owner, options={"size": "small"}, base_url=f"/user/ada/{name}").server
 
 
 def register(session: Session, server_id: int, fence: int, *, token: str = TOKEN) -> None:
-    runs.register_secrets(session, server_id, fence, make_secrets(token), ["users:activity!user"])
+    starts.register_secrets(session, server_id, fence, make_secrets(token), ["users:activity!user"])
 
 
-def make_secrets(token: str = TOKEN) -> runs.ServerSecrets:
-    return runs.ServerSecrets(
+def make_secrets(token: str = TOKEN) -> starts.ServerSecrets:
+    return starts.ServerSecrets(
         token=token,
         note=NOTE,
         client_id=CLIENT,

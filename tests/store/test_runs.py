@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session
 from jupyterhub import orm
 from jupyterhub.core import secrets
 from jupyterhub.core.errors import LeaseLost, ServerBusy, ServerExists, ServerNotFound
+from jupyterhub.core.scopes.expand import Resolution
 from jupyterhub.orm.own import HubProcess, Run
-from jupyterhub.store import leases, loading, runs, tokens, users
+from jupyterhub.store import grants, leases, loading, runs, starts, tokens, users
 from jupyterhub.store.database import Database
 from jupyterhub.store.values import ServerRecord
 
@@ -124,16 +125,26 @@ async def test_secrets_that_need_no_decision_are_stored_with_the_wish(database: 
         runs.end, first.id, first.run.fence, spawner_state={"pid": 1}, failure=None, phases=[], output_tail=[]
     )
 
-    server = await database.run(
-        runs.begin,
+    asked: list[tuple[list[str], list[str]]] = []
+
+    def decide(of_role: list[str], held: list[str]) -> Resolution:
+        asked.append((of_role, held))
+        return Resolution(frozenset({"users:activity!user"}))
+
+    begun = await database.run(
+        starts.begin,
         first.id,
         owner=None,
         options=None,
         base_url="/user/ada/",
         requested_by="grace",
+        role="server",
         secrets=make_secrets(),
-        token_scopes=["users:activity!user"],
+        decide=decide,
     )
+    server = begun.server
+    of_role = await database.read(grants.scopes_of_roles, ["server"])
+    assert asked == [(of_role, ["self"])] == [(begun.role_scopes, begun.held)]
     assert server == await reread(database, first.id)
     assert (server.oauth_client_id, server.user_options, server.state) == (CLIENT, {"size": "small"}, {"pid": 1})
 
