@@ -39,7 +39,7 @@ def choose_ports(wanted: str) -> tuple[int, int, int]:
         sys.exit(f"PORT has to be a number from 1 to 65535, not {wanted!r}: PORT=12345 make run")
     port = int(wanted) if wanted else choose_port(8000)
     hub_port = choose_port(8081, taken={port})
-    return port, hub_port, choose_port(8001, taken={port, hub_port})
+    return port, hub_port, choose_port(port + 1 if 8000 < port < 65000 else 8001, taken={port, hub_port})
 
 
 def wait_for_page(url: str, hub: subprocess.Popen[bytes]) -> bool:

@@ -34,9 +34,12 @@ def test_it_says_where_it_is_lets_in_with_the_password_and_ends_whole(tmp_path: 
         )
     children: list[psutil.Process] = []
     try:
-        found = wait_for(
-            lambda: re.search(r"open +(\S+).*password +(\S+)", output.read_text(), re.DOTALL), "it says where it is"
-        )
+
+        def where() -> re.Match[str] | None:
+            assert started.poll() is None, output.read_text()
+            return re.search(r"open +(\S+).*password +(\S+)", output.read_text(), re.DOTALL)
+
+        found = wait_for(where, "it says where it is")
         assert found[1] == f"http://127.0.0.1:{port}"
         children = psutil.Process(started.pid).children(recursive=True)
         visitor = requests.Session()
