@@ -459,3 +459,9 @@ def test_every_failure_gets_a_known_cause(
     )
     assert verdict.cause in CAUSES
     assert verdict.sentence
+
+
+def test_a_refusal_in_words_of_its_own_is_told_in_them() -> None:
+    words = "The Hub does not run as root and cannot start processes of ada"
+    verdict = classify(error_type="PermissionError", message=words, phase="starting")
+    assert verdict.cause == "permission-denied" and verdict.sentence == f"{words}."

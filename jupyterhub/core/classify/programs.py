@@ -214,6 +214,9 @@ def _command(named: str) -> str:
 
 
 def _permission(given: Evidence) -> Verdict | None:
+    if given.error_type == "PermissionError" and given.errno is None and given.message:
+        # Raised by a program that knows better than the system what may not be done.
+        return Verdict("permission-denied", f"{one_line(given.message).rstrip('.')}.", ASK)
     refused = given.errno in (errors_of_system.EACCES, errors_of_system.EPERM)
     said = search(r"(?:Permission denied|Operation not permitted)(?:: ['\"](?P<path>[^'\"]+))?", given.text)
     if refused or said or given.error_type == "PermissionError":
