@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
 from typing import Any
@@ -36,6 +37,8 @@ def find_app(name: str) -> Any:
         try:
             return import_item(_SHORT_NAMES["jupyter-server"])
         except ImportError:
+            if importlib.util.find_spec("notebook") is None:
+                raise
             name = "notebook"
     if name in {"notebook", "notebook.notebookapp.NotebookApp"}:
         notebook = importlib.import_module("notebook")
@@ -104,5 +107,7 @@ def main(argv: list[str] | None = None) -> None:
             return
         app = (_labhub() if not name else None) or __getattr__("SingleUserNotebookApp")
     except (ImportError, TypeError) as error:
-        sys.exit(f"Cannot run JUPYTERHUB_SINGLEUSER_APP={name!r}: {error}")
+        if name:
+            sys.exit(f"Cannot run JUPYTERHUB_SINGLEUSER_APP={name!r}: {error}")
+        sys.exit(f'There is no Jupyter to run: {error}. Install it with: pip install "jupyterhub[singleuser]"')
     app.launch_instance(argv)

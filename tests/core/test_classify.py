@@ -465,3 +465,8 @@ def test_a_refusal_in_words_of_its_own_is_told_in_them() -> None:
     words = "The Hub does not run as root and cannot start processes of ada"
     verdict = classify(error_type="PermissionError", message=words, phase="starting")
     assert verdict.cause == "permission-denied" and verdict.sentence == f"{words}."
+
+
+def test_a_missing_jupyter_says_which_extra_brings_it() -> None:
+    verdict = classify(exit_status=1, output="There is no Jupyter to run: No module named 'jupyter_server'. Install it")
+    assert "'jupyter_server' is missing" in verdict.sentence and "jupyterhub[singleuser]" in verdict.next_step

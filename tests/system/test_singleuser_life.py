@@ -129,6 +129,18 @@ for name in ("JupyterHubSingleUser", "JupyterHubIdentityProvider", "JupyterHubAu
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, timeout=60)
 
 
+def test_without_any_jupyter_it_says_what_to_install() -> None:
+    program = """
+import sys
+sys.modules.update(jupyter_server=None, jupyterlab=None, notebook=None)
+from jupyterhub.singleuser.app import main
+main([])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "jupyter_server" in done.stderr and 'pip install "jupyterhub[singleuser]"' in done.stderr
+
+
 # -- settings
 
 

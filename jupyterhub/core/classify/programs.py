@@ -94,8 +94,11 @@ def _module_missing(given: Evidence) -> Verdict | None:
         return None
     module = match.group(1)
     hint = "The server's environment lacks it; the administrator has to install it there."
-    if module.split(".")[0] in ("jupyterhub", "jupyterlab", "jupyter_server", "notebook"):
-        hint = f"The administrator has to install {module.split('.')[0]} where the server runs."
+    package = module.split(".")[0]
+    if package in ("jupyterlab", "jupyter_server", "notebook"):
+        hint = 'The administrator has to install it where the server runs, with: pip install "jupyterhub[singleuser]".'
+    elif package == "jupyterhub":
+        hint = "The administrator has to install jupyterhub where the server runs."
     if given.phase == "preparing" or given.error_type in ("ModuleNotFoundError", "ImportError"):
         hint = "The administrator has to install it where the Hub runs."
     return Verdict("module-missing", f"The Python module {module!r} is missing.", hint)
