@@ -381,8 +381,6 @@ class User:
         if record is not None:
             arguments["_record"] = record
             arguments["user_options"] = dict(record.user_options or {})
-            arguments["_load_orm_spawner"] = lambda: self._load_orm_spawner(record)
-            arguments["_deprecated_db_session"] = lambda: self.context.database.plugin_session
             state = record.state
         else:
             row = self._find_or_make_row(server_name)
@@ -435,7 +433,12 @@ class User:
             self.db.commit()
         return row
 
+    def _open_plugin_session(self) -> Any:
+        """Return the session for old plugins' code about one of this user's servers."""
+        return self.context.database.plugin_session
+
     def _load_orm_spawner(self, record: SpawnerRecord) -> Any:
+        """Return a server's row in that session."""
         return self.context.database.plugin_session.get(orm.Spawner, record.id)
 
     def get_spawner(self, server_name: str = "", replace_failed: bool = False) -> Spawner:

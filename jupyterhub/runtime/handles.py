@@ -79,7 +79,7 @@ class ServerStatus:
         return not self.active
 
 
-@dataclass
+@dataclass(slots=True)
 class Handle:
     """What this process holds about one server: handles, never the only copy of a fact."""
 

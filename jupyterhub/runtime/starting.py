@@ -208,6 +208,7 @@ class Starts:
         if not done.done():
             done.set_result(None)
         # Thousands may run for weeks: what only the start needed goes.
+        launch.spawner._keep_less()
         handle.launch = handle.start = handle.task = launch.spawner._spawn_future = None
         self._context.bulletin.drop(handle.record.id)
         await self._after_ready(launch)

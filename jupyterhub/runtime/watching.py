@@ -118,6 +118,7 @@ class Watch:
         if handle.state is State.CHECKING:
             await self._table.move(handle, Event.ALIVE)
         handle.spawner.start_polling()
+        handle.spawner._keep_less()
         self.begin(handle)
         self._context.reporting.adopted(handle.log_name, handle.record.address.url if handle.record.address is not None else "")
 

@@ -38,6 +38,7 @@ from ..core.overrides import check_group_overrides
 from . import certificates, environment, options, profiles
 from .declared import SpawnerMeta
 from .hooks import StartGuard, call_hook, wrap_class
+from .lean import LeanTraits
 from .polling import Polling
 from .traits import (
     EnvironmentTraits,
@@ -66,6 +67,7 @@ class Spawner(
     HealthTraits,
     TLSTraits,
     Polling,
+    LeanTraits,
     LoggingConfigurable,
     metaclass=SpawnerMeta,
 ):

@@ -6,7 +6,7 @@ import concurrent.futures
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from traitlets import TraitType
@@ -30,20 +30,20 @@ class StartGuard:
 
     depth: int = 0
     prepared: bool = False
-    done: set[str] = field(default_factory=set)
-    running: set[str] = field(default_factory=set)
+    done: tuple[str, ...] = ()
+    running: tuple[str, ...] = ()
 
     def prepare(self) -> None:
         """The Hub begins a start, before it calls `start`."""
         self.prepared = True
-        self.done.clear()
+        self.done = ()
 
     def enter(self) -> None:
         """A `start` method begins."""
         if self.depth == 0:
             if not self.prepared:
                 # Started by the plugin itself: a start of its own.
-                self.done.clear()
+                self.done = ()
             self.prepared = False
         self.depth += 1
 
@@ -55,8 +55,12 @@ class StartGuard:
         """Whether the hook has not run in this start; from now on it has."""
         if hook in self.done:
             return False
-        self.done.add(hook)
+        self.done += (hook,)
         return True
+
+    def ended(self, hook: str) -> None:
+        """A hook that ran inside of `start` is over."""
+        self.running = tuple(each for each in self.running if each != hook)
 
 
 class _RanAlready:
@@ -112,15 +116,15 @@ def _wrap_hook(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
             return function(self, *args, **kwargs)
         if not guard.first_time(name):
             return _RanAlready()
-        guard.running.add(name)
+        guard.running += (name,)
         try:
             result = function(self, *args, **kwargs)
         except BaseException:
-            guard.running.discard(name)
+            guard.ended(name)
             raise
         if inspect.isawaitable(result):
             return _finish(guard, name, result)
-        guard.running.discard(name)
+        guard.ended(name)
         return result
 
     hook._runs_once = True  # type: ignore[attr-defined]
@@ -131,7 +135,7 @@ async def _finish(guard: StartGuard, name: str, result: Awaitable[Any]) -> Any:
     try:
         return await result
     finally:
-        guard.running.discard(name)
+        guard.ended(name)
 
 
 def note_start_result(spawner: Spawner, result: Any) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["RowRecord", "SpawnerRecord"]
 
 
-@dataclass
+@dataclass(slots=True)
 class SpawnerRecord:
     """One server of one user. `lifecycle` is written by the server manager and by nobody else.
 

@@ -19,11 +19,13 @@ __all__ = ["ServerView"]
 
 
 class _PluginSession(AnyTrait):
-    """The session that was passed, else what `_open_session` gives, asked each time that somebody reads."""
+    """The session that was passed, else what `_open_session` gives or the user, asked each time that somebody reads."""
 
     def get(self, obj: Any, cls: Any = None) -> Any:
-        if self.name not in obj._trait_values and obj._open_session is not None:
-            return obj._open_session()
+        if self.name not in obj._trait_values:
+            open_session = obj._open_session or obj._from_user("_open_plugin_session")
+            if open_session is not None:
+                return open_session()
         return super().get(obj, cls)
 
 
@@ -78,8 +80,10 @@ class ServerView(HasTraits):
 
     @default("orm_spawner")
     def _orm_spawner_default(self) -> Any:
-        load = self._load_orm_spawner
-        return None if load is None else load()
+        if self._load_orm_spawner is not None:
+            return self._load_orm_spawner()
+        load = self._from_user("_load_orm_spawner")
+        return None if load is None else load(self._record)
 
     @default("db")
     def _db_default(self) -> Any:
@@ -88,6 +92,10 @@ class ServerView(HasTraits):
             type(self).__name__,
         )
         return self._deprecated_db_session
+
+    def _from_user(self, method: str) -> Any:
+        """Return what the user of a managed server can do for it: a function for each of thousands costs more."""
+        return getattr(self.user, method, None) if self._is_managed else None
 
     @property
     def _is_managed(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from typing import Any, ClassVar, Final
 
 import pytest
@@ -357,3 +358,21 @@ async def test_nobody_meets_the_server_half_way_through_its_restart() -> None:
     spawner.sick = True
     assert await asyncio.gather(*(spawner.poll_once() for _ in range(5))) == [None] * 5
     assert spawner.calls.count("start") == 2
+
+
+def test_a_running_server_s_spawner_keeps_only_what_differs_from_its_class() -> None:
+    """Nothing that can be read or assigned changes by that, and other objects of the class keep their own values."""
+    first, second = make_spawner(StartsNothing, http_timeout=7), make_spawner(StartsNothing)
+    before = {name: getattr(first, name) for name in first.trait_names() if name not in ("db", "orm_spawner")}
+    size = len(first._trait_values)
+    first._keep_less()
+    assert len(first._trait_values) < size
+    assert {name: getattr(first, name) for name in before} == before
+    assert first.trait_has_value("start_timeout") and not first.trait_has_value("no such")
+    seen: list[object] = []
+    first.observe(seen.append, "start_timeout")
+    first.start_timeout = 5
+    assert (first.start_timeout, len(seen)) == (5, 1) and second.start_timeout == StartsNothing().start_timeout
+    with pytest.raises(TraitError):
+        first.start_timeout = "soon"
+    assert copy.copy(first).http_timeout == 7
