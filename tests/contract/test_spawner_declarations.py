@@ -7,7 +7,7 @@ import copy
 from typing import Any, ClassVar, Final
 
 import pytest
-from traitlets import TraitError, TraitType
+from traitlets import TraitError, TraitType, Unicode, observe, validate
 from traitlets import default as trait_default
 from traitlets.config import Config
 
@@ -376,3 +376,37 @@ def test_a_running_server_s_spawner_keeps_only_what_differs_from_its_class() -> 
     with pytest.raises(TraitError):
         first.start_timeout = "soon"
     assert copy.copy(first).http_timeout == 7
+
+
+def test_watched_or_configured_settings_are_given_to_an_object_as_ever() -> None:
+    """Whatever a subclass watches, checks or lets be configured is told, checked, and wins over the configuration."""
+    seen: list[object] = []
+
+    class Watching(StartsNothing):
+        mine = Unicode().tag(config=True)
+
+        @observe("public_url")
+        def _note(self, change: Any) -> None:
+            seen.append(change.new)
+
+        @validate("oauth_client_id")
+        def _longer(self, proposal: Any) -> str:
+            return f"{proposal.value}!"
+
+        def _proxy_spec_changed(self, old: str, new: str) -> None:
+            seen.append(new)
+
+    config = Config()
+    config.Watching.mine = "configured"
+    with pytest.warns(DeprecationWarning, match="_proxy_spec_changed"):
+        make_spawner(Watching, proxy_spec="/user/ada/")
+    assert seen == ["/user/ada/"]
+    seen.clear()
+    spawner = make_spawner(
+        Watching, public_url="/here", oauth_client_id="x", mine="given", config=config
+    )
+    assert seen == ["/here"]
+    assert (spawner.oauth_client_id, spawner.mine, spawner.user.name) == ("x!", "given", "ada")
+    assert make_spawner(StartsNothing, parent=spawner).config is spawner.config
+    with pytest.raises(TraitError):
+        make_spawner(StartsNothing, user_options=3)
