@@ -34,38 +34,45 @@ def _aware(moment: datetime | None) -> datetime | None:
 
 # Servers
 
-_SELECT_SERVERS = (
-    select(
-        _SPAWNERS.id,
-        _SPAWNERS.user_id,
-        _USERS.name.label("user_name"),
-        _SPAWNERS.name,
-        _SPAWNERS.display_name,
-        _SPAWNERS.state,
-        _SPAWNERS.started,
-        _SPAWNERS.last_activity,
-        _SPAWNERS.user_options,
-        _SPAWNERS.oauth_client_id,
-        _SERVERS.id.label("address_id"),
-        _SERVERS.proto,
-        _SERVERS.ip,
-        _SERVERS.port,
-        _SERVERS.base_url,
-        _SERVERS.cookie_name,
-        _RUNS.state.label("run_state"),
-        _RUNS.fence,
-        _RUNS.owner_id,
-        _RUNS.failure,
-        _RUNS.phases,
-        _RUNS.data,
-        _RUNS.output_tail,
-        _RUNS.requested_by,
-        _RUNS.updated,
+_SERVER_COLUMNS: tuple[Any, ...] = (
+    _SPAWNERS.id,
+    _SPAWNERS.user_id,
+    _USERS.name.label("user_name"),
+    _SPAWNERS.name,
+    _SPAWNERS.display_name,
+    _SPAWNERS.state,
+    _SPAWNERS.started,
+    _SPAWNERS.last_activity,
+    _SPAWNERS.user_options,
+    _SPAWNERS.oauth_client_id,
+    _SERVERS.id.label("address_id"),
+    _SERVERS.proto,
+    _SERVERS.ip,
+    _SERVERS.port,
+    _SERVERS.base_url,
+    _SERVERS.cookie_name,
+    _RUNS.state.label("run_state"),
+    _RUNS.fence,
+    _RUNS.owner_id,
+    _RUNS.failure,
+    _RUNS.phases,
+    _RUNS.data,
+    _RUNS.output_tail,
+    _RUNS.requested_by,
+    _RUNS.updated,
+)
+
+
+def _with_addresses_and_runs(query: Any) -> Any:
+    return (
+        query.outerjoin(orm.Server.__table__, _SERVERS.id == _SPAWNERS.server_id)
+        # Never by id alone: SQLite gives the id of a deleted last row to the next one (ARCHITECTURE §6).
+        .outerjoin(Run.__table__, and_(_RUNS.spawner_id == _SPAWNERS.id, _RUNS.cookie_id == _USERS.cookie_id))
     )
-    .join_from(orm.Spawner.__table__, orm.User.__table__, _USERS.id == _SPAWNERS.user_id)
-    .outerjoin(orm.Server.__table__, _SERVERS.id == _SPAWNERS.server_id)
-    # Never by id alone: SQLite gives the id of a deleted last row to the next one (ARCHITECTURE §6).
-    .outerjoin(Run.__table__, and_(_RUNS.spawner_id == _SPAWNERS.id, _RUNS.cookie_id == _USERS.cookie_id))
+
+
+_SELECT_SERVERS = _with_addresses_and_runs(
+    select(*_SERVER_COLUMNS).join_from(orm.Spawner.__table__, orm.User.__table__, _USERS.id == _SPAWNERS.user_id)
 )
 _ONE_SERVER = _SELECT_SERVERS.where(_SPAWNERS.id == bindparam("server"))
 _SERVERS_OF = _SELECT_SERVERS.where(_SPAWNERS.user_id == bindparam("user")).order_by(_SPAWNERS.name)
@@ -127,19 +134,24 @@ def load_servers(session: Session, spawner_ids: Sequence[int]) -> list[ServerRec
 
 # Users
 
-_SELECT_USERS = select(
-    _USERS.id,
-    _USERS.name,
+_USER_COLUMNS = (
+    _USERS.id.label("account_id"),
+    _USERS.name.label("account_name"),
     _USERS.admin,
     _USERS.created,
-    _USERS.last_activity,
+    _USERS.last_activity.label("account_last_activity"),
     _USERS.cookie_id,
     _USERS.user_info,
     _USERS.encrypted_auth_state.is_not(None).label("has_auth_state"),
 )
-_USER_BY_NAME = _SELECT_USERS.where(_USERS.name == bindparam("key"))
-_USER_BY_ID = _SELECT_USERS.where(_USERS.id == bindparam("key"))
-_USERS_BY_ID = _SELECT_USERS.where(_USERS.id.in_(bindparam("users", expanding=True)))
+_USERS_AND_SERVERS = _with_addresses_and_runs(
+    select(*_SERVER_COLUMNS, *_USER_COLUMNS)
+    .join_from(orm.User.__table__, orm.Spawner.__table__, _SPAWNERS.user_id == _USERS.id, isouter=True)
+    .order_by(_SPAWNERS.name)
+)
+_USER_BY_NAME = _USERS_AND_SERVERS.where(_USERS.name == bindparam("key"))
+_USER_BY_ID = _USERS_AND_SERVERS.where(_USERS.id == bindparam("key"))
+_USERS_BY_ID = select(*_USER_COLUMNS).where(_USERS.id.in_(bindparam("users", expanding=True)))
 
 
 def _select_memberships(condition: Any) -> Any:
@@ -161,11 +173,11 @@ _MEMBERSHIPS_OF_MANY = _select_memberships(lambda user_id: user_id.in_(bindparam
 def _user_record(row: Any, memberships: Iterable[tuple[str, str]]) -> UserRecord:
     known = sorted(memberships)
     return UserRecord(
-        id=row.id,
-        name=row.name,
+        id=row.account_id,
+        name=row.account_name,
         admin=bool(row.admin),
         created=_aware(row.created),
-        last_activity=_aware(row.last_activity),
+        last_activity=_aware(row.account_last_activity),
         cookie_id=row.cookie_id,
         user_info=row.user_info,
         has_auth_state=bool(row.has_auth_state),
@@ -177,11 +189,12 @@ def _user_record(row: Any, memberships: Iterable[tuple[str, str]]) -> UserRecord
 def load_user(session: Session, key: str | int) -> tuple[UserRecord, list[ServerRecord]] | None:
     """Return one user, by name or by id, with all servers; None if there is none."""
     connection = connection_of(session)
-    row = connection.execute(_USER_BY_NAME if isinstance(key, str) else _USER_BY_ID, {"key": key}).first()
-    if row is None:
+    rows = connection.execute(_USER_BY_NAME if isinstance(key, str) else _USER_BY_ID, {"key": key}).all()
+    if not rows:
         return None
-    memberships = connection.execute(_MEMBERSHIPS_OF, {"user": row.id}).all()
-    return _user_record(row, ((kind, name) for _, kind, name in memberships)), servers_of(session, row.id)
+    memberships = connection.execute(_MEMBERSHIPS_OF, {"user": rows[0].account_id})
+    user = _user_record(rows[0], ((kind, name) for _, kind, name in memberships))
+    return user, [_server_record(row) for row in rows if row.id is not None]
 
 
 def load_users(session: Session, user_ids: Sequence[int]) -> list[tuple[UserRecord, list[ServerRecord]]]:
@@ -200,6 +213,6 @@ def _load_batch(session: Session, ids: list[int]) -> list[tuple[UserRecord, list
     for row in session.execute(_SERVERS_OF_MANY, {"users": ids}):
         servers.setdefault(row.user_id, []).append(_server_record(row))
     return [
-        (_user_record(row, memberships.get(row.id, ())), servers.get(row.id, []))
+        (_user_record(row, memberships.get(row.account_id, ())), servers.get(row.account_id, []))
         for row in session.execute(_USERS_BY_ID, {"users": ids})
     ]
