@@ -328,7 +328,8 @@ class RestartsSick(StartsNothing):
             self.sick = False
             await self.stop()
             await asyncio.sleep(0)
-            self.port = 0
+            # A free port that is looked for may happen to be the one before.
+            self.port = self.port % 65535 + 1
             await self.start()
         return None
 
