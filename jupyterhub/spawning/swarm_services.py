@@ -15,6 +15,9 @@ __all__ = ["end_of_service", "service_logs"]
 _OVER: Final = {"shutdown", "remove", "orphaned"}
 """Desired states, from Docker's "How swarm mode works: tasks", from which none leads back to running."""
 
+_NOT_HANDED_OVER: Final = "Error grabbing logs: "
+"""How the engine begins a line of its own in the output that it is asked for."""
+
 
 def is_service(spawner: Any) -> bool:
     """Return whether a spawner is made like dockerspawner's SwarmSpawner."""
@@ -73,12 +76,24 @@ def _read(spawner: Any, lines: int) -> list[str]:
     # The manager waits without end for the output of a machine that is down.
     if node is not None and node["Status"]["State"] == "ready" and status.get("ContainerStatus", {}).get("ContainerID"):
         written = spawner.client.service_logs(spawner.object_id, stdout=True, stderr=True, tail=lines)
-        said = b"".join(written).decode(errors="replace").splitlines()
+        said = [_in_words(line, node) for line in b"".join(written).decode(errors="replace").splitlines()]
     problem = status.get("Err", "")
     if status["State"] != "running" and not problem.startswith("task: non-zero exit"):
         where = f" on {_name(node)}" if node else ""
         said.append(f"{status['State']}{where}{f': {problem}' if problem else ''}")
     return said
+
+
+def _in_words(line: str, node: dict[str, Any]) -> str:
+    """Return a line as it is, or what it means where it is not the server's: the engine writes its own among them.
+
+    A machine that has been away for a moment can be ready and still hand over nothing: the manager takes the end of
+    the former connection for that of the new one, until the machine connects once more.
+    """
+    if not line.startswith(_NOT_HANDED_OVER):
+        return line
+    reason = line.removeprefix(_NOT_HANDED_OVER).rpartition("following reasons: ")[2]
+    return f"(The swarm does not hand over what the server wrote on {_name(node)}: {reason})"
 
 
 def _tasks(spawner: Any) -> list[dict[str, Any]]:

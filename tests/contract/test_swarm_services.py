@@ -24,6 +24,7 @@ class Manager:
 
     def __init__(self, tasks: list[dict[str, Any]], node: dict[str, Any]) -> None:
         self.known, self.node = tasks, node
+        self.written = [b"Traceback\nthe key ", b"file is empty\n"]
 
     def tasks(self, filters: dict[str, str]) -> list[dict[str, Any]]:
         return self.known if filters == {"service": "jupyter-ada"} else []
@@ -33,7 +34,7 @@ class Manager:
 
     def service_logs(self, service: str, stdout: bool, stderr: bool, tail: int) -> Iterator[bytes]:
         assert self.node is READY, "a real manager would not answer"
-        return iter([b"Traceback\nthe key ", b"file is empty\n"])
+        return iter(self.written)
 
 
 class Service:
@@ -82,6 +83,19 @@ async def test_what_a_service_wrote_or_waits_for_is_told(service: Any, lines: li
     logs = container_logs(service)
     assert logs is not None
     assert await logs(100) == lines
+
+
+async def test_what_the_engine_says_of_the_output_is_not_taken_for_the_servers_words() -> None:
+    service = Service(task(FAILED, "shutdown"))
+    service.client.written = [
+        b"Error grabbing logs: rpc error: code = Unknown desc = warning: incomplete log stream. some logs could not be "
+        b"retrieved for the following reasons: node n0de is not available\n"
+    ]
+    logs = container_logs(service)
+    assert logs is not None
+    assert await logs(100) == [
+        "(The swarm does not hand over what the server wrote on node2: node n0de is not available)"
+    ]
 
 
 async def test_an_engine_that_is_away_is_no_end_of_the_output() -> None:
