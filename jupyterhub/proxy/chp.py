@@ -18,6 +18,7 @@ from tornado.ioloop import PeriodicCallback
 from traitlets import Any as AnyTrait
 from traitlets import Bool, CaselessStrEnum, Integer, Unicode, default, observe
 
+from ..children import start_child
 from ..core.errors import ProxyUnavailable
 from ..net import make_ssl_context
 from ..traitlets import Command
@@ -225,7 +226,7 @@ class ConfigurableHTTPProxy(Proxy):
         self.log.info("Starting proxy @ %s", self.public_url)
         self.log.debug("Proxy command: %s", words)
         try:
-            self.proxy_process = subprocess.Popen(
+            self.proxy_process = start_child(
                 words,
                 stdin=subprocess.DEVNULL,
                 env=self.environment(),

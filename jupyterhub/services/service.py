@@ -16,6 +16,7 @@ from ..core.names import check_service_name, service_client_id
 from ..core.urls import service_path, url_path_join
 from ..objects import Server
 from ..spawner import LocalProcessSpawner, set_user_setuid
+from ..spawning import localprocess
 from ..traitlets import Command
 
 __all__ = ["Service"]
@@ -67,17 +68,18 @@ class _ServiceSpawner(LocalProcessSpawner):
         if self.internal_ssl:
             self.cert_paths = await self.move_certs(await self.create_certs())
         env = self.get_env()
-        options = dict(self.popen_kwargs)
-        options.setdefault("cwd", self.cwd or None)
-        self.proc = self._launch_service([*self.cmd, *self.args], env, options)
+        # A service reads and writes where the Hub does.
+        options = {
+            "cwd": self.cwd or None,
+            "stdin": None,
+            "preexec_fn": self.make_preexec_fn(self.user.name),
+            **self.popen_kwargs,
+        }
+        self.proc = localprocess.launch(
+            [*self.cmd, *self.args], env=env, options=options, run_file=None, output=None
+        )
         self.pid = self.proc.pid
         return None
-
-    def _launch_service(self, command: list[str], env: dict[str, str], options: dict[str, Any]) -> Any:
-        from subprocess import Popen
-
-        preexec = self.make_preexec_fn(self.user.name)
-        return Popen(command, env=env, preexec_fn=preexec, start_new_session=True, **options)
 
 
 class Service(LoggingConfigurable):

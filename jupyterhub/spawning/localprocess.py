@@ -16,7 +16,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +24,7 @@ from typing import Any
 
 import psutil
 
+from ..children import start_child
 from .limits import Placement
 
 __all__ = [
@@ -380,9 +380,9 @@ def launch(
 ) -> subprocess.Popen[bytes]:
     """Start a process; blocks until it has become the command. `options` are those of subprocess.Popen.
 
-    `place` is called with its id before it switches users or becomes the command. Its output goes to `output` unless
-    the options say otherwise. Raises OSError when it cannot be run, and RuntimeError with the reason when the child
-    fails before that (switching user, for instance).
+    It ignores and blocks no signals, and its output goes to `output`, unless the options say otherwise. `place` is
+    called with its id before it switches users or becomes the command. Raises OSError when it cannot be run, and
+    RuntimeError with the reason when the child fails before that (switching user, for instance).
     """
     arguments: dict[str, Any] = {"start_new_session": True, **options}
     inner: Callable[[], None] | None = arguments.get("preexec_fn")
@@ -402,7 +402,8 @@ def launch(
             os.write(complaint_writer, f"{type(error).__name__}: {error}"[:2000].encode())
             raise
 
-    arguments["preexec_fn"] = preexec
+    if run_file is not None or placement is not None or inner is not None:
+        arguments["preexec_fn"] = preexec
     descriptor = None
     try:
         if output is not None and "stdout" not in arguments and "stderr" not in arguments:
@@ -410,17 +411,14 @@ def launch(
             arguments.update(stdout=descriptor, stderr=subprocess.STDOUT)
         arguments.setdefault("stdin", subprocess.DEVNULL)
         arguments["env"] = dict(env)
-        if sys.version_info >= (3, 12):
-            # A fork of a process with threads is what the contract (`preexec_fn`) asks for.
-            warnings.filterwarnings("ignore", r"This process .* is multi-threaded", DeprecationWarning)
         try:
             with placement or contextlib.nullcontext():
-                return subprocess.Popen(list(command), **arguments)
+                return start_child(command, **arguments)
         except subprocess.SubprocessError:
             os.close(complaint_writer)
             complaint_writer = -1
             said = os.read(complaint_reader, 2000).decode("utf8", "replace")
-            raise RuntimeError(f"The server's process could not be prepared: {said or 'no reason given'}") from None
+            raise RuntimeError(f"The process could not be prepared: {said or 'no reason given'}") from None
         except OSError:
             if run_file is not None:
                 run_file.remove()

@@ -20,6 +20,7 @@ from jupyterhub.net import wait_for_server
 from jupyterhub.spawner import LocalProcessSpawner
 from jupyterhub.spawning import localprocess
 
+from ..dispositions import inherited, signals_of
 from .spawner_world import LocalForTests, make_record, make_spawner, make_user
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may switch to another user")
@@ -101,6 +102,26 @@ async def test_the_exit_status_is_told(make: Any) -> None:
 
 
 # -- stopping --
+
+
+@pytest.mark.parametrize("mine", [{}, {"popen_kwargs": {"preexec_fn": None}}], ids=["prepared", "plain"])
+async def test_what_the_hub_ignores_or_blocks_its_servers_hear(make: Any, mine: dict[str, Any]) -> None:
+    spawner = make(cmd=["sleep", "1000"], **mine)
+    heard = {signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGUSR2}
+    with inherited(ignored=heard, blocked={signal.SIGINT, signal.SIGUSR1}):
+        await spawner.start()
+    assert not signals_of(spawner.pid, "SigIgn") & heard
+    assert not signals_of(spawner.pid, "SigBlk")
+    process = spawner.proc
+    await spawner.stop()
+    assert process.returncode == -signal.SIGINT
+
+
+async def test_an_administrator_may_leave_signals_as_they_are(make: Any) -> None:
+    spawner = make(cmd=["sleep", "1000"], popen_kwargs={"restore_signals": False})
+    with inherited(ignored={signal.SIGINT}):
+        await spawner.start()
+    assert signal.SIGINT in signals_of(spawner.pid, "SigIgn")
 
 
 async def test_a_server_that_ignores_polite_signals_is_killed_with_all_it_started(make: Any) -> None:

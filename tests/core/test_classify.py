@@ -202,7 +202,7 @@ TABLE: list[tuple[str, dict[str, Any]]] = [
         {
             "error_type": "RuntimeError",
             "phase": "starting",
-            "message": "The server's process could not be prepared: PermissionError: [Errno 13] Permission denied: '/home/a'",
+            "message": "The process could not be prepared: PermissionError: [Errno 13] Permission denied: '/home/a'",
         },
     ),
     (

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import requests
 
+from ..dispositions import inherited, signals_of
 from .hub_process import free_port, wait_for
 from .test_command_line import Shell
 
@@ -107,6 +108,20 @@ def test_a_managed_service_knows_its_place_and_is_reached_there(shell: Shell):
         environment["JUPYTERHUB_API_URL"] + "/user", headers={"Authorization": f"token {'t' * 32}"}, timeout=10
     ).json()
     assert (identity["kind"], identity["name"]) == ("service", "web")
+    hub.send_signal(signal.SIGTERM)
+    assert hub.wait(30) == 0
+    assert not service_processes(shell.directory)
+
+
+def test_what_a_hub_in_the_background_ignores_its_services_and_its_proxy_hear(shell: Shell):
+    with_service(shell)
+    ignored = {signal.SIGINT, signal.SIGQUIT, signal.SIGHUP}
+    with inherited(ignored=ignored):
+        hub = shell.start()
+    assert signals_of(hub.pid, "SigIgn") >= {signal.SIGHUP, signal.SIGQUIT}
+    proxy = int((shell.directory / "jupyterhub-proxy.pid").read_text())
+    service = service_processes(shell.directory)[0].pid
+    assert not signals_of(proxy, "SigIgn") & ignored and not signals_of(service, "SigIgn") & ignored
     hub.send_signal(signal.SIGTERM)
     assert hub.wait(30) == 0
     assert not service_processes(shell.directory)
