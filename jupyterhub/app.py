@@ -660,6 +660,8 @@ Try it out on another port, below a path:
             gc.enable()
         if not self._running:
             return
+        # Looking at the servers that were found left garbage, each connection a circle: not to be kept with the rest.
+        gc.collect()
         gc.freeze()
         gc.set_threshold(*GARBAGE_THRESHOLDS)
         await self._ended.wait()
