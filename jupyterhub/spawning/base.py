@@ -261,7 +261,13 @@ class Spawner(
 
     @default("options_from_form")
     def _options_from_form(self) -> Any:
-        return "passthrough"
+        return options.passthrough
+
+    @validate("options_from_form")
+    def _valid_options_from_form(self, proposal: Bunch) -> Any:
+        """The function that a known name stands for, so that `self.options_from_form(data)` works; else the value."""
+        value = proposal.value
+        return options.FORM_CONVERSIONS.get(value, value) if isinstance(value, str) else value
 
     @default("options_form")
     def _default_options_form(self) -> Any:
@@ -309,7 +315,7 @@ class Spawner(
 
     def options_from_query(self, query_data: dict[str, Any]) -> Any:
         """Turn the address's parameters into options: as from a form, or from a link to a profile."""
-        if self.profiles and self.options_from_form == "passthrough":
+        if self.profiles and self.options_from_form in ("passthrough", options.passthrough):
             return profiles.options_from_link(query_data)
         return self.run_options_from_form(query_data)
 

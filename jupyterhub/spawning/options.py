@@ -18,7 +18,16 @@ from .hooks import accepts_positional, call_hook
 if TYPE_CHECKING:
     from ..spawner import Spawner
 
-__all__ = ["SpawnException", "apply_user_options", "convert_form", "override", "overrides_by_entry", "simple"]
+__all__ = [
+    "FORM_CONVERSIONS",
+    "SpawnException",
+    "apply_user_options",
+    "convert_form",
+    "override",
+    "overrides_by_entry",
+    "passthrough",
+    "simple",
+]
 
 
 class SpawnException(web.HTTPError):
@@ -65,22 +74,30 @@ def simple(form: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
+def passthrough(form: Mapping[str, Any], spawner: Spawner | None = None) -> dict[str, Any]:
+    """The data as they are; the chosen profile's options, if a spawner with profiles is given."""
+    return profiles.options_from_form(form) if spawner is not None and spawner.profiles else dict(form)
+
+
+# What the names stand for. Reading the setting gives the function, because plugins call what they read.
+FORM_CONVERSIONS: Mapping[str, Any] = {"passthrough": passthrough, "simple": simple}
+
+
 def convert_form(spawner: Spawner, form: Mapping[str, Any]) -> Any:
     """What the form's data become; awaitable if the deployment's own function is async.
 
     Raises ValueError for a setting that is neither a function nor one of the two known names.
     """
     how: Any = spawner.options_from_form
+    if isinstance(how, str):
+        # A class attribute of a plugin's, which is no setting's value, is still the name.
+        how = FORM_CONVERSIONS.get(how, how)
     if callable(how):
         try:
             wants_spawner = "spawner" in inspect.signature(how).parameters
         except ValueError:
             wants_spawner = False
         return how(form, spawner=spawner) if wants_spawner else how(form)
-    if how == "simple":
-        return simple(form)
-    if how == "passthrough":
-        return profiles.options_from_form(form) if spawner.profiles else dict(form)
     raise ValueError(
         f"{type(spawner).__name__}.options_from_form is {how!r}; "
         "it may be 'passthrough', 'simple' or a function of the form's data"

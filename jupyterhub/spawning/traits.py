@@ -20,6 +20,7 @@ from traitlets import (
 )
 
 from ..traitlets import ByteSpecification, Callable, Command, TopicTraits
+from .options import passthrough
 
 __all__ = [
     "EnvironmentTraits",
@@ -256,7 +257,8 @@ class OptionTraits(TopicTraits):
 
     options_from_form = Union(
         [Callable(), Unicode()],
-        default_value="passthrough",
+        # Not its name: a value that equals the default is never validated, so that the name would stay a text.
+        default_value=passthrough,
         help="""How the submitted form becomes user_options. Forms give lists of texts.
 
         - 'passthrough': as it is.

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tornado import web
 from traitlets import TraitError, Unicode
+from traitlets.config import Config
 
 from jupyterhub.spawner import SpawnException
 from jupyterhub.spawning.fakes import StartsNothing
@@ -122,6 +123,25 @@ def test_an_unknown_way_is_an_error_when_it_is_used() -> None:
 
 def test_a_query_is_read_like_a_form_unless_redefined() -> None:
     assert make_spawner(Asked, options_from_form="simple").options_from_query({"a": ["1"]}) == {"a": "1"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "options"),
+    [
+        ({}, {"a": ["1"]}),
+        ({"options_from_form": "passthrough"}, {"a": ["1"]}),
+        ({"options_from_form": "simple"}, {"a": "1"}),
+    ],
+)
+def test_a_plugin_may_call_the_setting_whatever_it_was_set_to(
+    settings: dict[str, Any], options: dict[str, Any]
+) -> None:
+    assert make_spawner(Asked, **settings).options_from_form({"a": ["1"]}) == options
+    assert Asked(config=Config(Spawner=settings)).options_from_form({"a": ["1"]}) == options
+    later = make_spawner(Asked)
+    for name, value in settings.items():
+        setattr(later, name, value)
+    assert later.options_from_form({"a": ["1"]}) == options
 
 
 # -- applying options --
