@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 __all__ = ["build", "hub_api_url", "kept", "service_url"]
 
 
-def build(spawner: Spawner) -> dict[str, str]:
-    """All variables of a server; later ones win, `Spawner.environment` last. Values are texts."""
+def build(spawner: Spawner) -> dict[str, Any]:
+    """All variables of a server; later ones win, `Spawner.environment` last.
+
+    Values are texts, except for dictionaries and lists in `environment`, which stay: KubeSpawner makes references to
+    secrets and fields of a pod from them.
+    """
     env: dict[str, Any] = {}
     env.update(_old_env(spawner))
     env.update(kept(spawner.env_keep))
@@ -38,7 +42,11 @@ def build(spawner: Spawner) -> dict[str, str]:
     for name, value in spawner.environment.items():
         env[name] = value(spawner) if callable(value) else value
     # A variable without value is one that the administrator takes away.
-    return {name: str(value) for name, value in env.items() if value is not None}
+    return {
+        name: value if isinstance(value, (Mapping, list)) else str(value)
+        for name, value in env.items()
+        if value is not None
+    }
 
 
 def kept(names: Iterable[str], environment: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -61,6 +61,16 @@ def test_certificates_are_passed_on_wherever_they_come_from() -> None:
     }
 
 
+def test_structured_values_reach_the_spawners_that_understand_them() -> None:
+    reference = {"valueFrom": {"secretKeyRef": {"name": "licence", "key": "token"}}}
+    found = env(environment={"TOKEN": reference, "LATER": lambda spawner: [spawner.user.name], "NUMBER": 5})
+    assert {name: found[name] for name in ("TOKEN", "LATER", "NUMBER")} == {
+        "TOKEN": reference,
+        "LATER": [make_user().name],
+        "NUMBER": "5",
+    }
+
+
 def test_works_with_a_user_by_name_a_hub_by_hand_and_no_server() -> None:
     spawner = StartsNothing(user=make_user("al@x y"), hub=make_hub())
     found = spawner.get_env()
