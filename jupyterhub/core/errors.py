@@ -214,8 +214,8 @@ class UserNotFound(NotFound):
         super().__init__(f"There is no user {name!r}" if name else "")
 
 
-class ServerNotFound(NotFound):
-    """There is no such server."""
+class ServerNotFound(NotFound, ValueError):
+    """There is no such server. Plugins catch the ValueError of `user.spawners[name]`."""
 
     reason = "server-not-found"
 

@@ -54,3 +54,8 @@ def test_all_errors_are_exported() -> None:
 )
 def test_messages_name_the_thing(error: errors.HubError, words: str) -> None:
     assert words in error.message
+
+
+def test_plugins_may_catch_a_missing_server_as_a_value_error() -> None:
+    with pytest.raises(ValueError, match="'lab'"):
+        raise errors.ServerNotFound("ada", "lab")
