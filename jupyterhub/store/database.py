@@ -31,7 +31,7 @@ from ..core.errors import StoreUnavailable
 from ..orm import engine as engines
 from .changes import Change, note_change, take_changes, watch
 from .leases import ADVISORY_CLASS
-from .sqlite import FileLock, HubAlreadyRunning, only_read, write_ahead
+from .sqlite import FileLock, HubAlreadyRunning, create_private, only_read, write_ahead
 from .statements import StoreSession
 from .workers import Job, Workers, run_until_late
 
@@ -166,6 +166,7 @@ class Database:
         elif engines.is_memory(url):
             writer = reader = engines.make_engine(url, **options)
         else:
+            create_private(url.database or "")
             connect = {"timeout": BUSY_SECONDS, **options.get("connect_args", {})}
             settings = {**options, "connect_args": connect}
             writer = engines.make_engine(url, begin="BEGIN IMMEDIATE", **settings)

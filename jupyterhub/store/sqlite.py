@@ -12,7 +12,7 @@ from sqlalchemy import Engine, exc
 
 from ..core.errors import HubError
 
-__all__ = ["FileLock", "HubAlreadyRunning", "only_read", "write_ahead"]
+__all__ = ["FileLock", "HubAlreadyRunning", "create_private", "only_read", "write_ahead"]
 
 log = logging.getLogger("jupyterhub")
 
@@ -33,6 +33,19 @@ class HubAlreadyRunning(HubError):
             f"{who[0].upper()}{who[1:]} is a hub with the database {path} open. Stop it first, or give this hub a "
             "database of its own (JupyterHub.db_url)."
         )
+
+
+def create_private(database: str) -> None:
+    """Make the file, for its owner alone, if there is none; SQLite makes those beside it with the same mode.
+
+    It holds hashes of secrets, what plugins keep, and who works when. One that is there keeps its mode.
+    """
+    if database.startswith("file:"):
+        # A URI, which only SQLite knows how to read.
+        return
+    # Where it cannot be made, SQLite says so when it is opened.
+    with contextlib.suppress(OSError):
+        os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 class FileLock:

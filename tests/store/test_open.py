@@ -184,6 +184,20 @@ def test_tables_that_plugins_hang_on_the_base_are_made_too(tmp_path: Path) -> No
     assert done.stdout == "True 1\n", done.stderr
 
 
+def test_a_new_file_is_for_its_owner_alone_and_one_that_is_there_stays_as_it_is(tmp_path: Path, opened: Opener) -> None:
+    before = os.umask(0o022)
+    try:
+        opened(f"sqlite:///{tmp_path}/new.sqlite")
+        there = tmp_path / "there.sqlite"
+        there.touch(0o640)
+        opened(f"sqlite:///{there}")
+    finally:
+        os.umask(before)
+    made = {path.name.removeprefix("new.sqlite"): path.stat().st_mode & 0o777 for path in tmp_path.glob("new.sqlite*")}
+    assert made == dict.fromkeys(("", ".lock", "-wal", "-shm"), 0o600)
+    assert there.stat().st_mode & 0o777 == 0o640
+
+
 def test_a_file_belongs_to_one_hub_and_the_other_is_told_the_pid(tmp_path: Path, opened: Opener) -> None:
     url = f"sqlite:///{tmp_path}/hub.sqlite"
     first = opened(url)
