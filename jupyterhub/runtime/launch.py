@@ -37,8 +37,10 @@ if TYPE_CHECKING:
 
 #: Seconds `Spawner.stop` may take. Container engines and batch systems need minutes to let go; nothing needs more.
 STOP_TIMEOUT = 600.0
-#: Seconds one `poll` or closing hook may take.
+#: Seconds one closing hook may take.
 HOOK_TIMEOUT = 120.0
+#: Seconds a `poll` may take for which somebody waits, the end of the Hub perhaps: without an answer it counts as running.
+POLL_TIMEOUT = 10.0
 #: Seconds the `poll` may take that tells a server which has ended from one that is slow.
 LAST_LOOK_TIMEOUT = 0.8
 #: Seconds between two looks at `get_state` while `start` runs: what a plugin has created must be in the database
@@ -304,14 +306,16 @@ async def store_state_if_changed(launch: Launch, known: dict[str, Any]) -> dict[
 
 
 async def _stop_process(launch: Launch) -> None:
-    """Ask `poll`; call `stop` only if that says "running" (plugins §3.7)."""
+    """Ask `poll`; call `stop` only if that says "running", or nothing in time (plugins §3.7)."""
     spawner = launch.spawner
     if launch.process_gone:
         return
     try:
-        status = await launch.plugin("poll", spawner.poll_once)
+        status = await launch.plugin("poll", spawner.poll_once, POLL_TIMEOUT)
     except Exception as error:
         launch.context.reporting.undo_failed(launch.log_name, "poll", error)
+        # It may be in the middle of starting the server anew, behind the back of the stop.
+        await spawner._give_up_poll()
         status = None
     if status is not None:
         return

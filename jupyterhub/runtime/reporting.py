@@ -32,6 +32,12 @@ def _quoted(output: Sequence[str]) -> str:
     return "".join(["\n  The last that it said:", *(f"\n  | {line}" for line in lines)])
 
 
+def _some(names: Sequence[str], most: int = 20) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
+
+
 class Reporting:
     """Tells operators what happened to servers (metrics §1.1, §5)."""
 
@@ -125,6 +131,22 @@ class Reporting:
             metrics.SERVER_STOP_DURATION_SECONDS.labels(status=status).observe(took)
             if not problem:
                 self._emit("stop", user_name, server_name)
+
+    def waiting_for_stops(self, log_names: Sequence[str], timeout: float) -> None:
+        """The Hub ends, and waits for servers, at most `timeout` seconds."""
+        until = time.strftime("%H:%M:%S", time.localtime(time.time() + timeout))
+        self._context.log.info(
+            "Waiting until %s at the latest for %i servers to stop: %s", until, len(log_names), _some(log_names)
+        )
+
+    def left_stopping(self, log_names: Sequence[str], timeout: float) -> None:
+        """The Hub ends without having seen the end of some servers."""
+        self._context.log.error(
+            "%i servers have not stopped within %g s, and are left to the next Hub: %s",
+            len(log_names),
+            timeout,
+            _some(log_names),
+        )
 
     def adopted(self, log_name: str, url: str) -> None:
         """A server that ran while no Hub did is ours again."""

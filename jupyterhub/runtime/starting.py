@@ -97,10 +97,9 @@ class Starts:
             )
         except BaseException:
             self._table.set_state(handle, State.STOPPED)
-            if handle.stop is not None:
-                handle.stop.done.set_result(None)
             if previous is None:
                 self._table.forget(handle)
+            await self._stops.finish(handle)
             raise
         handle.record.take(begun.server)
         launch = Launch(

@@ -107,18 +107,23 @@ class Stops:
 
     async def stop_all(self, timeout: float) -> None:
         """Stop every active server of this Hub, as far as `timeout` seconds allow. For `cleanup_servers` at shutdown."""
-        stops = []
+        stops: dict[asyncio.Future[None], str] = {}
         # Somebody may have asked this Hub about a server that another one runs.
         others = await self._context.leases.living_others()
         for handle in self._table.active_handles():
             if handle.record.owner in others:
                 continue
             try:
-                stops.append((await self.stop(handle.user, handle.name, why="the Hub shuts down")).done)
+                stop = await self.stop(handle.user, handle.name, why="the Hub shuts down")
+                stops[stop.done] = handle.log_name
             except (ServerNotRunning, ServerBusy) as error:
                 self._context.log.warning("Not stopped at shutdown: %s", error)
-        if stops:
-            await asyncio.wait(stops, timeout=timeout)
+        if not stops:
+            return
+        self._context.reporting.waiting_for_stops(list(stops.values()), timeout)
+        _, left = await asyncio.wait(stops, timeout=timeout)
+        if left:
+            self._context.reporting.left_stopping([stops[done] for done in stops if done in left], timeout)
 
     # Taking back
 
@@ -188,12 +193,18 @@ class Stops:
         launch.user.drop_spawner(handle.name, keep=bool(failure))
         if failure is None:
             self._table.forget(handle)
-        if handle.remove_when_stopped and handle.name:
-            handle.remove_when_stopped = False
-            await self._remove(launch.user, handle.name)
+        await self.finish(handle)
+
+    async def finish(self, handle: Handle) -> None:
+        """The server is stopped, or its start was refused: forget it if that was asked for, and answer whoever waits."""
         stop = handle.stop
-        if stop is not None and not stop.done.done():
-            stop.done.set_result(None)
+        try:
+            if handle.remove_when_stopped and handle.name:
+                handle.remove_when_stopped = False
+                await self._remove(handle.user, handle.name)
+        finally:
+            if stop is not None and not stop.done.done():
+                stop.done.set_result(None)
 
     async def _end_run(self, handle: Handle, launch: Launch, failure: Failure | None) -> None:
         """Write the end of the run. The database may be away for a while; a run must not stay half-ended for that."""

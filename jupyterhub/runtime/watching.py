@@ -11,7 +11,7 @@ from ..store import runs
 from .failures import exit_number
 from .handles import Handle
 from .health import Health
-from .launch import call_plugin
+from .launch import POLL_TIMEOUT, call_plugin
 from .stopping import Stops
 from .table import ServerTable
 
@@ -77,7 +77,9 @@ class Watch:
                 return False
             spawner = handle.spawner
             try:
-                status = await call_plugin(self._context, f"{type(spawner).__name__}.poll", spawner.poll_once, 30)
+                status = await call_plugin(
+                    self._context, f"{type(spawner).__name__}.poll", spawner.poll_once, POLL_TIMEOUT
+                )
             except Exception as error:
                 # Not knowing is no reason to take somebody's server away.
                 self._context.log.error("poll of %s failed: %s", handle.log_name, error)

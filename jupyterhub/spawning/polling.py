@@ -20,7 +20,7 @@ from .state import ServerView
 from .swarm_services import end_of_service
 from .traits import PollTraits
 
-__all__ = ["Polling"]
+__all__ = ["PollGivenUp", "Polling"]
 
 _NO_CONTEXT = Context()
 """Polls belong to nobody's request, whichever started the server."""
@@ -29,8 +29,15 @@ _polling: ContextVar[tuple[int, ...]] = ContextVar("polling", default=())
 """Ids of the spawners whose shared poll the present code is part of."""
 
 
+GIVE_UP_SECONDS = 1.0
+"""Seconds that a poll has to end in once it is cancelled."""
+
 SHARED_WAKE = 0.25
 """Seconds to whose multiples polls are put off, so that those of a thousand servers share a few wake-ups."""
+
+
+class PollGivenUp(RuntimeError):
+    """A poll was cancelled because it took too long; raised for whoever else waited for it."""
 
 
 class _Beat:
@@ -76,6 +83,7 @@ class Polling(PollTraits, ServerView):
     _exit_status: int | None = None
     _restarted = False
     _poll_in_flight: asyncio.Future[int | None] | None = None
+    _giving_up = False
 
     def start_polling(self) -> None:
         """Poll every `poll_interval` seconds from now on."""
@@ -98,6 +106,8 @@ class Polling(PollTraits, ServerView):
     async def _poll_periodically(self) -> None:
         try:
             await maybe_future(self.poll_and_notify())
+        except PollGivenUp as error:
+            self.log.debug("%s: %s", self._log_name, error)
         except Exception:
             # Not knowing is no reason to take a server away; the next look may know more.
             self.log.exception("%s.poll of %s failed", type(self).__name__, self._log_name)
@@ -127,14 +137,41 @@ class Polling(PollTraits, ServerView):
         status: int | None = await maybe_future(self.poll())
         return status
 
+    async def _give_up_poll(self) -> None:
+        """Cancel the shared poll, if one is under way: what it might still do must not meet a stop.
+
+        One that does not end by that is left to itself, and the next who asks begins another.
+        """
+        future = self._poll_in_flight
+        if future is None:
+            return
+        self._giving_up = True
+        try:
+            future.cancel()
+            await asyncio.wait([future], timeout=GIVE_UP_SECONDS)
+        finally:
+            self._giving_up = False
+        if self._poll_in_flight is future:
+            self._poll_in_flight = None
+
     def _poll_done(self, future: asyncio.Future[int | None]) -> None:
-        self._poll_in_flight = None
+        if self._poll_in_flight is future:
+            self._poll_in_flight = None
         if not future.cancelled():
             # Whoever asked hears of it; if nobody waits any more, there is nobody to tell.
             future.exception()
 
     async def _shared_poll(self) -> int | None:
         _polling.set((*_polling.get(), id(self)))
+        try:
+            return await self._poll_thoroughly()
+        except asyncio.CancelledError:
+            if self._giving_up:
+                raise PollGivenUp(f"{type(self).__name__}.poll took too long and was given up") from None
+            raise
+
+    async def _poll_thoroughly(self) -> int | None:
+        """The result of `poll`, with what is known from elsewhere, and once a server that it restarted answers."""
         status = await self.poll_alone()
         if status is None and (end := await end_of_service(self)):
             # Spawners of containers answer in words, too.

@@ -13,6 +13,7 @@ from traitlets.config import Config
 
 from jupyterhub.core.lifecycle import State
 from jupyterhub.spawner import LocalProcessSpawner, SimpleLocalProcessSpawner
+from jupyterhub.spawning import polling
 from jupyterhub.spawning.fakes import StartsNothing
 
 from .spawner_world import make_record, make_spawner
@@ -359,6 +360,35 @@ async def test_nobody_meets_the_server_half_way_through_its_restart() -> None:
     spawner.sick = True
     assert await asyncio.gather(*(spawner.poll_once() for _ in range(5))) == [None] * 5
     assert spawner.calls.count("start") == 2
+
+
+class PollIsDeaf(StartsNothing):
+    """The first poll goes on whatever happens, until it is let go."""
+
+    async def poll(self) -> int | None:
+        if "poll" in self.calls:
+            return await super().poll()
+        self.calls.append("poll")
+        while not self.let_go.is_set():
+            try:
+                await self.let_go.wait()
+            except asyncio.CancelledError:
+                continue
+        return 7
+
+
+async def test_a_poll_that_does_not_end_is_left_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polling, "GIVE_UP_SECONDS", 0.01)
+    spawner = make_spawner(PollIsDeaf)
+    spawner.let_go = asyncio.Event()
+    first = asyncio.ensure_future(spawner.poll_once())
+    while not spawner.calls:
+        await asyncio.sleep(0)
+    await spawner._give_up_poll()
+    assert not first.done() and await spawner.poll_once() == 0
+    spawner.let_go.set()
+    assert await first == 7
+    assert spawner._poll_in_flight is None
 
 
 def test_a_running_server_s_spawner_keeps_only_what_differs_from_its_class() -> None:

@@ -14,7 +14,7 @@ from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
 from jupyterhub import orm
 from jupyterhub.apihandlers.users import SpawnProgressAPIHandler, UserServerAPIHandler
-from jupyterhub.core.errors import StartCancelled
+from jupyterhub.core.errors import AuthenticationStale, StartCancelled
 from jupyterhub.core.lifecycle import State
 from jupyterhub.spawner import SpawnException
 
@@ -332,6 +332,26 @@ async def test_a_start_that_is_stopped_at_once_leaves_nothing(small: LiveHub, mo
     assert [await stop.wait(5) for stop in stops] == [True, True]
     assert servers.status(user).stopped
     assert await small.context.database.read(rows_of_servers) == before
+
+
+async def test_a_server_whose_start_is_refused_is_removed_if_that_was_asked_meanwhile(small: LiveHub) -> None:
+    user, servers, authenticator = await small.user("alice"), small.context.servers, small.context.authenticator
+    asked = asyncio.Event()
+
+    async def refuse(*args: Any, **kwargs: Any) -> bool:
+        await asked.wait()
+        return False
+
+    authenticator.refresh_pre_spawn, authenticator.refresh_user = True, refuse
+    starting = asyncio.ensure_future(servers.start(user, "n1"))
+    while "n1" not in user.records or not servers.status(user, "n1").active:
+        await asyncio.sleep(0)
+    stop = await servers.stop(user, "n1", remove=True)
+    asked.set()
+    with pytest.raises(AuthenticationStale):
+        await starting
+    assert await stop.wait(5)
+    assert (await small.as_("alice", "GET", "/users/alice/servers/n1")).status == 404
 
 
 def rows_of_servers(session: Session) -> list[int]:
