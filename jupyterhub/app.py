@@ -675,6 +675,8 @@ Try it out on another port, below a path:
         if self.generate_certs:
             self._write_certificates()
             return
+        # Modules and configuration stay: whoever collects garbage after the start need not look through them.
+        gc.freeze()
         # With --show-config this is a plain function that prints.
         started = self.start()
         if not inspect.isawaitable(started):
