@@ -27,7 +27,7 @@ BATCH = 100
 #: Servers looked at side by side.
 CONCURRENCY = 20
 #: Seconds one look (`poll`) may take before the server counts as running, for now.
-POLL_TIMEOUT = 60.0
+FIRST_POLL_TIMEOUT = 60.0
 
 
 class Recovery:
@@ -107,7 +107,7 @@ class Recovery:
         spawner = handle.spawner
         began = time.monotonic()
         try:
-            status = await call_plugin(self._context, f"{type(spawner).__name__}.poll", spawner.poll_once, POLL_TIMEOUT)
+            status = await call_plugin(self._context, f"{type(spawner).__name__}.poll", spawner.poll_once, FIRST_POLL_TIMEOUT)
         except Exception as error:
             # A scheduler or engine that is away for a while must not cost anybody their server.
             self._context.log.error("poll of %s failed after the restart: %s", handle.log_name, error)

@@ -166,8 +166,8 @@ class Spawner(
         """Forget what belongs to a run that is over, or to one before the start that begins."""
         self.api_token = ""
 
-    def get_env(self) -> dict[str, str]:
-        """The server's complete environment (config §9.7)."""
+    def get_env(self) -> dict[str, Any]:
+        """The server's complete environment (config §9.7): texts, and what `environment` has of dictionaries and lists."""
         return environment.build(self)
 
     def get_args(self) -> list[str]:

@@ -372,7 +372,7 @@ def with_known_program(command: Sequence[str], env: Mapping[str, str]) -> list[s
 def launch(
     command: Sequence[str],
     *,
-    env: Mapping[str, str],
+    env: Mapping[str, Any],
     options: Mapping[str, Any],
     run_file: RunFile | None,
     output: OutputFile | None,
@@ -410,7 +410,8 @@ def launch(
             descriptor = output.open()
             arguments.update(stdout=descriptor, stderr=subprocess.STDOUT)
         arguments.setdefault("stdin", subprocess.DEVNULL)
-        arguments["env"] = dict(env)
+        # What other spawners make more of can only be a text here.
+        arguments["env"] = {name: str(value) for name, value in env.items()}
         try:
             with placement or contextlib.nullcontext():
                 return start_child(command, **arguments)

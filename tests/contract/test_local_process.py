@@ -61,6 +61,14 @@ async def test_the_process_leads_its_own_session_and_finds_its_settings(make: An
     assert environment["HOME"] == process.cwd() == spawner.home_dir
 
 
+async def test_what_only_other_spawners_know_in_the_environment_is_a_text_to_a_process(make: Any) -> None:
+    spawner = make(environment={"FIELD": {"a": 1}, "NUMBER": 5})
+    await spawner.start()
+    await wait_for_server(spawner.ip, spawner.port)
+    environment = psutil.Process(spawner.pid).environ()
+    assert (environment["FIELD"], environment["NUMBER"]) == ("{'a': 1}", "5")
+
+
 async def test_no_secret_is_on_the_command_line(make: Any) -> None:
     spawner = make(api_token="very-secret")
     await spawner.start()
